@@ -1,0 +1,42 @@
+# make run    the daemon as yourself, in a folder of its own, with a demonstration configuration
+# make test   lint, types and every test
+# make fmt    let ruff format what you changed
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PARALLEL ?= 2
+
+.PHONY: run test lint types check fmt bench clean
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt hatchling editables
+	$(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	touch $@
+
+run: $(VENV)/ready
+	@$(BIN)/python examples/demo.py
+
+lint: $(VENV)/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/ready
+	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases tests bench examples
+
+check: $(VENV)/ready
+	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadgroup -q
+
+test: lint types check
+
+fmt: $(VENV)/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/ready
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""How a message gets out, and what came of it."""

@@ -1,0 +1,1 @@
+"""What should happen to this recipient: what the operator wrote in smtpd.conf, understood and asked."""

@@ -1,0 +1,256 @@
+"""The configuration as frozen values: what the operator wrote, understood and checked.
+
+The parser makes these, `policy.check` has looked them over; nobody changes them afterwards. A reload makes a new `Config`.
+Delays are in milliseconds, sizes in octets.
+
+smtpd.conf(5) of OpenSMTPD 7.8 names every option.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from policy.tables.table import Table
+from spool.address import Address
+
+
+class ListenerTls(enum.Enum):
+    """How a listener speaks TLS."""
+
+    NONE = "none"
+    #: STARTTLS is offered (``tls``).
+    OFFERED = "tls"
+    #: STARTTLS is demanded before MAIL (``tls-require``).
+    REQUIRED = "tls-require"
+    #: TLS from the first octet (``smtps``).
+    IMPLICIT = "smtps"
+
+
+class Auth(enum.Enum):
+    """Whether a listener wants its clients to authenticate."""
+
+    NONE = "none"
+    OPTIONAL = "auth-optional"
+    REQUIRED = "auth"
+
+
+@dataclass(frozen=True, slots=True)
+class Pki:
+    """A certificate and its key, by the name of its ``pki`` lines."""
+
+    name: str
+    cert: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One ``listen on`` line and one address of it."""
+
+    #: IP address to bind, or empty for the submission socket.
+    address: str
+    port: int
+    tls: ListenerTls = ListenerTls.NONE
+    pki: tuple[Pki, ...] = ()
+    auth: Auth = Auth.NONE
+    #: Logins and password hashes; None means the system's users.
+    credentials: Table | None = None
+    tag: str = ""
+    #: The name in greeting and trace headers; empty means the server name.
+    hostname: str = ""
+    mask_src: bool = False
+    no_dsn: bool = False
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether this is the local submission socket."""
+        return not self.address
+
+
+class RelayTls(enum.Enum):
+    """What a relay demands of the next hop, by the scheme of its URL."""
+
+    #: STARTTLS when offered, not verified (``smtp://`` and MX).
+    OPPORTUNISTIC = "smtp"
+    #: STARTTLS or nothing, verified (``smtp+tls://``).
+    REQUIRED = "smtp+tls"
+    #: Plain text on purpose (``smtp+notls://``).
+    NEVER = "smtp+notls"
+    #: TLS from the first octet, verified (``smtps://``).
+    IMPLICIT = "smtps"
+    #: LMTP in plain text (``lmtp://``).
+    LMTP = "lmtp"
+
+
+@dataclass(frozen=True, slots=True)
+class Smarthost:
+    """A relay URL: ``[scheme://][label@]host[:port]``."""
+
+    tls: RelayTls
+    #: A host name, or an IP address without brackets.
+    host: str
+    port: int
+    #: The credentials' label, or empty.
+    label: str = ""
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.tls.value}://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """What every action has. ``ttl`` None means the queue's."""
+
+    name: str
+    ttl: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalAction(Action):
+    """What every delivery on this machine has."""
+
+    alias: Table | None = None
+    virtual: Table | None = None
+    #: Deliver everything as this system user; empty means as the recipient.
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mbox(LocalAction):
+    """Append to ``/var/mail/USER``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Maildir(LocalAction):
+    """Write into a Maildir; ``path`` may begin with ``~/`` and hold format specifiers."""
+
+    path: str = "~/Maildir"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command(LocalAction):
+    """Give the message to a program (``mda``)."""
+
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lmtp(LocalAction):
+    """Give the message to an LMTP server at ``/socket``, ``host:port`` or ``[v6]:port``."""
+
+    destination: str
+    #: RCPT with the expanded address instead of the user's name.
+    rcpt_to: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relay(Action):
+    """Send the message to another server: by MX, or to one of ``hosts`` in turn."""
+
+    hosts: tuple[Smarthost, ...] = ()
+    #: Label to ``user:password``.
+    auth: Table | None = None
+    #: Replaces parts of the envelope sender: ``user``, ``@domain`` or ``user@domain``; never the null sender.
+    mail_from: str = ""
+    helo: str = ""
+    #: TLS is required: verified, unless ``no_verify``.
+    require_tls: bool = False
+    no_verify: bool = False
+    #: File of trusted certificates in place of the system's.
+    ca: str = ""
+    pki: Pki | None = None
+    #: Local addresses to connect from.
+    src: Table | None = None
+
+
+AnyAction: TypeAlias = Mbox | Maildir | Command | Lmtp | Relay
+
+
+@dataclass(frozen=True, slots=True)
+class From:
+    """The ``from`` of a rule. Exactly one of the forms: ``any``, ``local``, ``socket``, ``src``, ``auth``."""
+
+    form: str
+    table: Table | None = None
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class For:
+    """The ``for`` of a rule. Exactly one of the forms: ``any``, ``local``, ``domain``, ``rcpt-to``."""
+
+    form: str
+    table: Table | None = None
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A further condition of a rule: ``auth``, ``tls``, ``tag``, ``helo``, ``mail-from`` or ``rcpt-to``."""
+
+    what: str
+    table: Table | None = None
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One ``match`` line. ``action`` is a name, empty for ``reject``."""
+
+    source: From
+    destination: For
+    conditions: tuple[Condition, ...]
+    action: str
+    #: ``file:line`` of the rule, for logs and explanations.
+    place: str
+
+    @property
+    def rejects(self) -> bool:
+        """Whether a match refuses the recipient."""
+        return not self.action
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that one configuration says, defaults filled in."""
+
+    path: str
+    server_name: str
+    listeners: tuple[Listener, ...]
+    actions: Mapping[str, AnyAction]
+    rules: tuple[Rule, ...]
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    queue_ttl: int = 4 * 24 * 3600 * 1000
+    warn_intervals: tuple[int, ...] = (4 * 3600 * 1000,)
+    max_message_size: int = 35 * 1024 * 1024
+    max_mails: int = 100
+    max_recipients: int = 1000
+    sub_addr_delim: str = "+"
+    #: Names and addresses that ``for local`` means, lower-case.
+    local_names: frozenset[str] = frozenset()
+    #: Addresses that ``from local`` means, beside the socket.
+    local_addresses: frozenset[str] = frozenset()
+
+    def ttl_of(self, action: str) -> int:
+        """How long mail for the action ``action`` may wait, in milliseconds."""
+        found = self.actions.get(action)
+        return self.queue_ttl if found is None or found.ttl is None else found.ttl
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a client and its transaction when a rule is asked."""
+
+    #: IP address as text, or ``local`` for the submission socket.
+    source: str
+    mail_from: Address
+    helo: str = ""
+    rdns: str = ""
+    tag: str = ""
+    tls: bool = False
+    #: The login, or None; local-socket submissions count as authenticated with an empty login.
+    login: str | None = None

@@ -1,0 +1,54 @@
+"""Routes: where the next hop of a lane is, and what it requires, by the present configuration.
+
+An envelope keeps its action's *name*; the action is looked up when the envelope is tried, so correcting the configuration
+repairs mail that is already queued. Limits count on the route, whatever lanes lead to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from policy.config import AnyAction, Config, Relay, Smarthost
+from spool.lane import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A next hop."""
+
+    #: What limits and histories count on: ``smtps://label@mail.example:465``, ``mx:example.org``, ``mbox:ann``.
+    name: str
+    action: AnyAction
+    #: The lane's key: a domain for MX, a user for local actions.
+    key: str
+    #: The smarthosts to try in order; empty for MX and local actions.
+    hosts: tuple[Smarthost, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unroutable:
+    """The configuration has no such action any more: the lane waits, with this reason."""
+
+    reason: str
+
+
+def lane_key(action: AnyAction, domain: str, user: str) -> str:
+    """The key of the lane for an envelope of ``action``: the domain for MX, the user locally, nothing for a fixed host."""
+    if isinstance(action, Relay):
+        return "" if action.hosts else domain.lower()
+    return user
+
+
+def route_of(config: Config, lane: Lane) -> Route | Unroutable:
+    """The route that ``lane`` has by ``config``."""
+    action = config.actions.get(lane.action)
+    if action is None:
+        return Unroutable(f'no action "{lane.action}" in {config.path}')
+    if not isinstance(action, Relay):
+        return Route(f"{type(action).__name__.lower()}:{lane.key}", action, lane.key)
+    if action.hosts:
+        name = ",".join(f"{host.label}@{host}" if host.label else str(host) for host in action.hosts)
+        return Route(name, action, "", action.hosts)
+    if not lane.key:
+        return Unroutable(f'action "{lane.action}" goes by MX now, but this mail was queued for a fixed host')
+    return Route(f"mx:{lane.key}", action, lane.key)

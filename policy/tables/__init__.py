@@ -1,0 +1,1 @@
+"""Tables: the lists and mappings that rules, aliases and credentials are kept in, one kind a file."""

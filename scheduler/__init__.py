@@ -1,0 +1,1 @@
+"""When, how many at once, and when do we give up."""

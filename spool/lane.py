@@ -1,0 +1,55 @@
+"""Lanes: what waits together.
+
+A lane is an action's name and a key, fixed when the message is accepted: the domain for MX and ``relay domain``, the user
+for local actions, empty for a fixed host. A lane becomes a route from the present configuration when it is claimed.
+A route that fails moves its lane's ``not_before``, never the rows of the envelopes in it; success clears it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Where an envelope queues: the ``action`` by name, and the ``key`` that keeps unlike destinations apart."""
+
+    action: str
+    key: str
+
+
+#: Reports about our own mail wait here; no action of a configuration can have an empty name.
+REPORTS = Lane("", "report")
+
+
+@dataclass(frozen=True, slots=True)
+class DueLane:
+    """A lane with something to do. Times are spool time in milliseconds."""
+
+    id: int
+    lane: Lane
+    #: When its first envelope is due and the lane is open.
+    wake: int
+    #: Failures of its route in a row; above 0 the lane is probed by one envelope at a time.
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneFailed:
+    """The route of a lane failed: nothing of it is tried before ``not_before``."""
+
+    lane_id: int
+    at: int
+    not_before: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaneOpened:
+    """The route of a lane worked: its envelopes go when they are due."""
+
+    lane_id: int
+
+
+LaneVerdict: TypeAlias = LaneFailed | LaneOpened

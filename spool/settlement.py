@@ -1,0 +1,77 @@
+"""What an attempt's outcome means for its envelope: which event, when again, which report.
+
+Guarantees: `settle` is a pure function of its arguments; the store's ``record`` applies what it says in one transaction.
+
+RFC 3461 5.2 (who is told what), RFC 5321 4.5.5 (nobody is told about mail with a null sender).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spool.message import Claimed, Notify
+from spool.outcome import Attempt, Deferred, Delivered, Failed
+from spool.state import Event, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What ``record`` writes for one envelope whose attempt has ended."""
+
+    attempt: Attempt
+    event: Event
+    #: When to try again (spool ms); of no meaning when the event is final.
+    due: int
+    #: The report that the sender is owed now, or None.
+    report: Kind | None
+    #: When the next delay notice is owed (spool ms), or None.
+    warn_at: int | None
+
+
+def settle(claimed: Claimed, attempt: Attempt, due: int, warn_intervals: tuple[int, ...]) -> Settlement:
+    """Decide what an attempt means for its envelope.
+
+    ``due`` is when to try again after a deferral; ``warn_intervals`` are milliseconds after arrival at which a waiting
+    message earns its sender a delay notice, ascending.
+    """
+    event = _event_of(claimed, attempt)
+    warn_at = claimed.envelope.warn_at
+    overdue = event is Event.DEFERRED and warn_at is not None and attempt.ended >= warn_at
+    if overdue:
+        warn_at = next_warning(claimed.message.arrived, attempt.ended, warn_intervals)
+    return Settlement(attempt, event, due, _report_of(claimed, attempt, event, overdue), warn_at)
+
+
+def next_warning(arrived: int, now: int, warn_intervals: tuple[int, ...]) -> int | None:
+    """The first instant after ``now`` at which a delay notice is owed, counted from the message's arrival."""
+    return next((arrived + interval for interval in warn_intervals if arrived + interval > now), None)
+
+
+def _event_of(claimed: Claimed, attempt: Attempt) -> Event:
+    match attempt.outcome:
+        case Delivered():
+            return Event.DELIVERED
+        case Failed():
+            return Event.FAILED
+        case Deferred():
+            return Event.EXPIRED if attempt.ended >= claimed.envelope.deadline else Event.DEFERRED
+
+
+def _report_of(claimed: Claimed, attempt: Attempt, event: Event, overdue: bool) -> Kind | None:
+    if claimed.envelope.kind.is_report or claimed.message.return_path.is_null:
+        return None
+    notify = claimed.envelope.recipient.notify
+    match event:
+        case Event.FAILED | Event.EXPIRED:
+            return Kind.FAILED if Notify.FAILURE in notify else None
+        case Event.DEFERRED:
+            return Kind.DELAYED if overdue and Notify.DELAY in notify else None
+        case Event.DELIVERED:
+            return _success_report(attempt.outcome) if Notify.SUCCESS in notify else None
+
+
+def _success_report(outcome: object) -> Kind | None:
+    assert isinstance(outcome, Delivered)
+    if not outcome.remote:
+        return Kind.DELIVERED
+    return None if outcome.dsn_passed_on else Kind.RELAYED
