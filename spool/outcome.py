@@ -52,7 +52,7 @@ class Delivered:
     #: The host that answered (name and address as text), or empty for local delivery.
     remote: str = ""
     stage: Stage = Stage.DOT
-    #: Whether the next hop took over the sender's wish for reports (RFC 3461 4.3 and 5.2.2); if not, "relayed" is ours to say.
+    #: Whether the next hop took over the wish for reports (RFC 3461 5.2.2); if not, "relayed" is ours to say.
     dsn_passed_on: bool = False
 
 
