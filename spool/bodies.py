@@ -1,16 +1,38 @@
 """Bodies of messages: small ones travel with their row, large ones lie in a file of their own.
 
-Guarantees: whoever reads a body to its end without an exception has read what was accepted, octet for octet.
+A large body is written under its final name, ``msg/HH/MESSAGE-ID``, in one of 256 directories that were made and fsynced
+with the spool. A row of the database makes it a message; a file without a row is an orphan.
+
+Guarantees: whoever reads a body to its end without an exception has read what was accepted, octet for octet. What
+`BodyFiles.publish` returned from is on disk, name and all.
 
 Failure: `spool.errors.BodyDamaged` when a body is short, missing or altered; it comes at the latest with the last octet,
-so a delivery must not make the end of the message visible before the iteration has ended.
+so a delivery must not make the end of the message visible before the iteration has ended. `spool.errors.SpoolFull` and
+`SpoolUnavailable` while a body is written: nothing of it is kept. `spool.errors.SpoolLost` when a file cannot be fsynced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import hmac
+import os
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+from spool.errors import BodyDamaged, SpoolLost, blame
+from spool.files import Ops
+from spool.ids import MessageId
+
+#: Octets up to which a body travels in the database, in the same transaction as its message: one fsync pays for all.
+SMALL_BODY: Final = 64 * 1024
+#: Octets read or kept in memory of a large body at a time.
+CHUNK: Final = 64 * 1024
+#: Octets of a checksum: damage is found, nobody is kept from forging.
+CHECKSUM_SIZE: Final = 16
+#: Directories that large bodies are spread over: a million files are then 4,000 each.
+FAN_OUT: Final = 256
 
 
 class Body(Protocol):
@@ -27,6 +49,11 @@ class Body(Protocol):
         """The whole of it, for bodies known to be small; raises `BodyDamaged`."""
 
 
+def checksum(content: bytes) -> bytes:
+    """The checksum that is kept beside a body."""
+    return hashlib.blake2b(content, digest_size=CHECKSUM_SIZE).digest()
+
+
 @dataclass(frozen=True, slots=True)
 class StoredBody:
     """A large body that is in its file, written but not yet promised to be durable: the commit sees to that."""
@@ -34,3 +61,187 @@ class StoredBody:
     name: str
     size: int
     checksum: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SmallBody:
+    """A body from the database; whoever made this has compared its checksum."""
+
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        """Octets."""
+        return len(self.content)
+
+    def chunks(self) -> Iterator[bytes]:
+        """All of it, in one piece."""
+        yield self.content
+
+    def read(self) -> bytes:
+        """All of it."""
+        return self.content
+
+
+@dataclass(frozen=True, slots=True)
+class LargeBody:
+    """A body in a file. The file stays open while it is read, so that nothing can take it away in between."""
+
+    path: str
+    size: int
+    checksum: bytes
+    ops: Ops
+
+    def chunks(self) -> Iterator[bytes]:
+        """Pieces of `CHUNK` octets; raises `BodyDamaged` before the last one is out of our hands."""
+        try:
+            descriptor = self.ops.open(self.path)
+        except OSError as error:
+            raise BodyDamaged(f"{self.path}: {error.strerror}") from error
+        try:
+            yield from self._checked(descriptor)
+        except OSError as error:
+            raise BodyDamaged(f"{self.path}: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
+
+    def _checked(self, descriptor: int) -> Iterator[bytes]:
+        found = os.fstat(descriptor).st_size
+        if found != self.size:
+            raise BodyDamaged(f"{self.path}: {found} octets where {self.size} were accepted")
+        running = hashlib.blake2b(digest_size=CHECKSUM_SIZE)
+        left = self.size
+        while left:
+            piece = os.read(descriptor, min(CHUNK, left))
+            left -= len(piece)
+            running.update(piece)
+            if not piece or (not left and not hmac.compare_digest(running.digest(), self.checksum)):
+                raise BodyDamaged(f"{self.path}: its octets are not those that were accepted")
+            yield piece
+
+    def read(self) -> bytes:
+        """The whole of it, in memory."""
+        return b"".join(self.chunks())
+
+
+class BodyWriter:
+    """A large body on its way into its file; holds `CHUNK` octets in memory whatever its size.
+
+    Ends with `finish` or with `abandon`; both close it.
+    """
+
+    def __init__(self, files: BodyFiles, name: MessageId) -> None:
+        self._files = files
+        self._name = name
+        self._size = 0
+        self._checksum = hashlib.blake2b(digest_size=CHECKSUM_SIZE)
+        self._waiting: list[bytes] = []
+        self._waiting_octets = 0
+        self._descriptor = files.create(name)
+
+    def write(self, data: bytes) -> None:
+        """Append ``data``; raises `SpoolFull` or `SpoolUnavailable`, after which only `abandon` is left."""
+        self._size += len(data)
+        self._checksum.update(data)
+        self._waiting.append(data)
+        self._waiting_octets += len(data)
+        if self._waiting_octets >= CHUNK:
+            self._flush()
+
+    def finish(self) -> StoredBody:
+        """What `accept` wants; nothing is durable before that."""
+        self._flush()
+        return StoredBody(self._name, self._size, self._checksum.digest())
+
+    def abandon(self) -> None:
+        """Nothing of it is kept; harmless when it was abandoned before. Not after `accept` was called with it."""
+        self._files.discard(self._name)
+
+    def _flush(self) -> None:
+        try:
+            self._files.ops.write(self._descriptor, b"".join(self._waiting))
+        except OSError as error:
+            raise blame(error) from error
+        self._waiting.clear()
+        self._waiting_octets = 0
+
+
+class BodyFiles:
+    """The directories of large bodies, and the descriptors of those that no commit has named yet."""
+
+    def __init__(self, spool_dir: str, ops: Ops) -> None:
+        self.ops = ops
+        self._root = f"{spool_dir}/msg"
+        self._open: dict[str, int] = {}
+
+    def prepare(self) -> None:
+        """Make the directories, and their names durable, where there are none."""
+        if os.path.isdir(f"{self._root}/{FAN_OUT - 1:02x}"):
+            return
+        os.makedirs(self._root, mode=0o700, exist_ok=True)
+        for number in range(FAN_OUT):
+            os.makedirs(f"{self._root}/{number:02x}", mode=0o700, exist_ok=True)
+        self.ops.fsync_directory(self._root)
+        self.ops.fsync_directory(os.path.dirname(self._root))
+
+    def path(self, name: str) -> str:
+        """Where the body of that name lies."""
+        return f"{self.directory(name)}/{name}"
+
+    def directory(self, name: str) -> str:
+        """The directory for that name."""
+        return f"{self._root}/{zlib.crc32(name.encode()) % FAN_OUT:02x}"
+
+    def create(self, name: str) -> int:
+        """A descriptor to write to; raises `SpoolFull` or `SpoolUnavailable`."""
+        try:
+            descriptor = self.ops.create(self.path(name))
+        except OSError as error:
+            raise blame(error) from error
+        self._open[name] = descriptor
+        return descriptor
+
+    def is_unpublished(self, name: str) -> bool:
+        """Whether a session of ours still writes it, or waits for its commit."""
+        return name in self._open
+
+    def publish(self, names: Iterable[str]) -> None:
+        """Make these bodies durable, each file once and each of their directories once; raises `SpoolLost`."""
+        names = [name for name in names if name in self._open]
+        try:
+            for name in names:
+                self.ops.fsync(self._open[name])
+            for directory in sorted({self.directory(name) for name in names}):
+                self.ops.fsync_directory(directory)
+        except OSError as error:
+            raise SpoolLost(f"a body could not be made durable: {error.strerror}") from error
+
+    def settle(self, names: Iterable[str]) -> None:
+        """A commit has named these bodies: we are done with their descriptors."""
+        for name in names:
+            if (descriptor := self._open.pop(name, None)) is not None:
+                os.close(descriptor)
+
+    def discard(self, name: str) -> None:
+        """Take an unpublished body away again."""
+        if (descriptor := self._open.pop(name, None)) is not None:
+            os.close(descriptor)
+            self.remove(name)
+
+    def remove(self, name: str) -> None:
+        """Unlink a body that no row names any more; what cannot be unlinked becomes an orphan for the next sweep."""
+        try:
+            self.ops.unlink(self.path(name))
+        except OSError:
+            return
+
+    def large(self, name: str, size: int, digest: bytes) -> LargeBody:
+        """The body in the file of that name; raises `BodyDamaged` when it is missing or has another size."""
+        path = self.path(name)
+        try:
+            found = os.stat(path, follow_symlinks=False).st_size
+        except OSError as error:
+            raise BodyDamaged(f"{path}: {error.strerror}") from error
+        if found != size:
+            raise BodyDamaged(f"{path}: {found} octets where {size} were accepted")
+        return LargeBody(path, size, digest, self.ops)

@@ -5,6 +5,8 @@ An outcome of delivery is never an exception; these are our own troubles.
 
 from __future__ import annotations
 
+import errno
+
 
 class SpoolError(Exception):
     """Something is wrong with the spool."""
@@ -40,3 +42,13 @@ class DuplicateMessage(SpoolError):
 
 class UnknownEnvelope(SpoolError, LookupError):
     """No message or envelope has this id, or more than one begins like this."""
+
+
+#: The kernel's words for "no room": disk, quota, file size limit, inodes (ENOSPC too).
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def blame(error: OSError) -> SpoolFull | SpoolUnavailable:
+    """The spool's word for an operating system's error while something new was written: nothing of it was kept."""
+    kind = SpoolFull if error.errno in _NO_ROOM else SpoolUnavailable
+    return kind(error.errno, error.strerror)

@@ -36,6 +36,14 @@ class DueLane:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimOrder:
+    """A wish for at most ``room`` due envelopes of one lane."""
+
+    lane_id: int
+    room: int
+
+
+@dataclass(frozen=True, slots=True)
 class LaneFailed:
     """The route of a lane failed: nothing of it is tried before ``not_before``."""
 
@@ -50,6 +58,27 @@ class LaneOpened:
     """The route of a lane worked: its envelopes go when they are due."""
 
     lane_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStatus:
+    """A lane as it stands, for a reload and for people. Times are spool time in milliseconds."""
+
+    id: int
+    lane: Lane
+    #: When its first READY envelope is due; None when it has none.
+    next_due: int | None
+    not_before: int
+    #: Failures of its route in a row.
+    failures: int
+    #: When its route failed last, or None.
+    last_failure: int | None
+    #: What its route said then, or why it is parked; empty when all is well.
+    last_error: str
+    #: The operator stopped it.
+    paused: bool
+    #: The configuration has no use for it.
+    parked: bool
 
 
 LaneVerdict: TypeAlias = LaneFailed | LaneOpened

@@ -92,3 +92,11 @@ class Attempt:
     def message(self) -> MessageId:
         """The message this envelope belongs to."""
         return MessageId(self.envelope.partition(".")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """What delivery answers in place of an `Attempt` when a body proved damaged: nothing of it became visible."""
+
+    envelope: EnvelopeId
+    reason: str
