@@ -24,7 +24,7 @@ lint: $(VENV)/ready
 
 types: $(VENV)/ready
 	$(BIN)/mypy
-	$(BIN)/mypy --explicit-package-bases tests bench examples
+	$(BIN)/mypy --explicit-package-bases $(wildcard tests bench examples)
 
 check: $(VENV)/ready
 	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadgroup -q
