@@ -33,6 +33,11 @@ class Layout:
         return self.spool_dir + "/drop"
 
     @property
+    def drop_damaged_dir(self) -> str:
+        """Where what was found in the drop and cannot be mail is set aside."""
+        return self.spool_dir + "/drop-damaged"
+
+    @property
     def submission_socket(self) -> str:
         """The local SMTP socket (mode 0666)."""
         return self.run_dir + "/smtpd-submission.sock"
@@ -51,9 +56,27 @@ def layout(root: str = "") -> Layout:
     """The layout for ``root``, for ``SMTPD_ROOT`` when that is empty, or for the user who runs this."""
     root = root or os.environ.get("SMTPD_ROOT", "")
     if root:
-        root = os.path.abspath(root).rstrip("/")
-    if root or os.geteuid() == 0:
-        return Layout(root, root + "/etc/smtpd", root + "/var/spool/smtpd", root + "/var/run", root + "/var/mail")
+        return _system_layout(os.path.abspath(root).rstrip("/"))
+    return _system_layout("") if os.geteuid() == 0 else _user_layout()
+
+
+def nearest_layout(root: str = "") -> Layout:
+    """The layout of the daemon that a command of this user talks to: the system's where there is one, else the user's own.
+
+    There is one where its submission socket or its drop directory exists: mail may be left for it even while it rests.
+    """
+    if root or os.environ.get("SMTPD_ROOT"):
+        return layout(root)
+    system = _system_layout("")
+    there = os.path.exists(system.submission_socket) or os.path.exists(system.drop_dir)
+    return system if there else layout()
+
+
+def _system_layout(root: str) -> Layout:
+    return Layout(root, root + "/etc/smtpd", root + "/var/spool/smtpd", root + "/var/run", root + "/var/mail")
+
+
+def _user_layout() -> Layout:
     home = os.path.expanduser("~")
     config = os.environ.get("XDG_CONFIG_HOME") or home + "/.config"
     state = os.environ.get("XDG_STATE_HOME") or home + "/.local/state"
