@@ -176,11 +176,11 @@ class BodyFiles:
 
     def prepare(self) -> None:
         """Make the directories, and their names durable, where there are none."""
-        if os.path.isdir(f"{self._root}/{FAN_OUT - 1:02x}"):
+        if os.path.isdir(self.directories()[-1]):
             return
         os.makedirs(self._root, mode=0o700, exist_ok=True)
-        for number in range(FAN_OUT):
-            os.makedirs(f"{self._root}/{number:02x}", mode=0o700, exist_ok=True)
+        for directory in self.directories():
+            os.makedirs(directory, mode=0o700, exist_ok=True)
         self.ops.fsync_directory(self._root)
         self.ops.fsync_directory(os.path.dirname(self._root))
 
@@ -191,6 +191,10 @@ class BodyFiles:
     def directory(self, name: str) -> str:
         """The directory for that name."""
         return f"{self._root}/{zlib.crc32(name.encode()) % FAN_OUT:02x}"
+
+    def directories(self) -> list[str]:
+        """All of them."""
+        return [f"{self._root}/{number:02x}" for number in range(FAN_OUT)]
 
     def create(self, name: str) -> int:
         """A descriptor to write to; raises `SpoolFull` or `SpoolUnavailable`."""
@@ -216,11 +220,10 @@ class BodyFiles:
         except OSError as error:
             raise SpoolLost(f"a body could not be made durable: {error.strerror}") from error
 
-    def settle(self, names: Iterable[str]) -> None:
-        """A commit has named these bodies: we are done with their descriptors."""
-        for name in names:
-            if (descriptor := self._open.pop(name, None)) is not None:
-                os.close(descriptor)
+    def settle(self, name: str) -> None:
+        """A commit has named this body: we are done with its descriptor."""
+        if (descriptor := self._open.pop(name, None)) is not None:
+            os.close(descriptor)
 
     def discard(self, name: str) -> None:
         """Take an unpublished body away again."""

@@ -132,7 +132,8 @@ class SpoolDoor(Protocol):
     async def relane(self, lane_id: int, lane_of: Callable[[Destination], Lane]) -> int:
         """Move what waits in a lane to the lanes that a new configuration wants. How many.
 
-        Those in flight stay; call again when they are back. ``lane_of`` runs in the spool's thread and must be pure.
+        One that is in flight may be left behind; call again when it is back. ``lane_of`` runs in the spool's thread and
+        must be pure.
         """
 
     async def set_ttl(self, lane_id: int, ttl: int) -> int:

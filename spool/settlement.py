@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spool.address import Address
 from spool.message import Claimed, Notify
-from spool.outcome import Attempt, Deferred, Delivered, Failed
+from spool.outcome import Attempt, Deferred, Delivered, Failed, Outcome
 from spool.state import Event, Kind
 
 
@@ -57,20 +58,30 @@ def _event_of(claimed: Claimed, attempt: Attempt) -> Event:
             return Event.EXPIRED if attempt.ended >= claimed.envelope.deadline else Event.DEFERRED
 
 
-def _report_of(claimed: Claimed, attempt: Attempt, event: Event, overdue: bool) -> Kind | None:
-    if claimed.envelope.kind.is_report or claimed.message.return_path.is_null:
+def report_owed(kind: Kind, sender: Address, notify: Notify, event: Event, outcome: Outcome) -> Kind | None:
+    """The report that ``event`` earns the sender, or None; for a deferral, when a delay notice would be due now.
+
+    Nobody is told about a report, or about mail with a null sender.
+    """
+    if kind.is_report or sender.is_null:
         return None
-    notify = claimed.envelope.recipient.notify
     match event:
         case Event.FAILED | Event.EXPIRED:
             return Kind.FAILED if Notify.FAILURE in notify else None
         case Event.DEFERRED:
-            return Kind.DELAYED if overdue and Notify.DELAY in notify else None
+            return Kind.DELAYED if Notify.DELAY in notify else None
         case Event.DELIVERED:
-            return _success_report(attempt.outcome) if Notify.SUCCESS in notify else None
+            return _success_report(outcome) if Notify.SUCCESS in notify else None
 
 
-def _success_report(outcome: object) -> Kind | None:
+def _report_of(claimed: Claimed, attempt: Attempt, event: Event, overdue: bool) -> Kind | None:
+    if event is Event.DEFERRED and not overdue:
+        return None
+    envelope = claimed.envelope
+    return report_owed(envelope.kind, claimed.message.return_path, envelope.recipient.notify, event, attempt.outcome)
+
+
+def _success_report(outcome: Outcome) -> Kind | None:
     assert isinstance(outcome, Delivered)
     if not outcome.remote:
         return Kind.DELIVERED

@@ -1,0 +1,192 @@
+"""Taking envelopes in flight and putting them back: claims, leases of earlier starts, damage, mbox intents.
+
+Guarantees: an envelope is claimed once until it is settled, put back, or this start ends. A row or body that cannot be
+trusted costs its own envelope a delivery, nobody else's.
+
+Failure: damage is never an error here: the envelope is set aside, with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+from spool.bodies import Body, SmallBody, checksum
+from spool.database import is_unreadable
+from spool.errors import BodyDamaged, UnknownEnvelope
+from spool.ids import EnvelopeId
+from spool.intent import MboxIntent
+from spool.lane import ClaimOrder, Lane
+from spool.message import Claimed, Message
+from spool.rows import ASKED_REMOVE, CorruptRow, Row, read_envelope, read_message
+from spool.store import SQL, Transaction
+
+_log: Final = logging.getLogger("mailspool.spool")
+#: What a claim finds under a message's row id: the message and its body, or why it cannot be sent.
+_Found: TypeAlias = "tuple[Message, Body] | Exception"
+
+
+def claim(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
+    """At most ``order.room`` due envelopes of an open lane, earliest due first, in flight from here on."""
+    lane_row: Row | None = tx.execute(SQL["get_lane"], (order.lane_id,)).fetchone()
+    if lane_row is None:
+        return []
+    lane = Lane(*lane_row)
+    rows = _claimable(tx, order)
+    messages = _messages(tx, {row[1] for row in rows})
+    claimed = {}
+    for row in rows:
+        try:
+            claimed[row[0]] = _claimed(row, lane, messages.get(row[1]))
+        except (CorruptRow, BodyDamaged) as error:
+            damage(tx, row[0], str(error))
+    tx.execute(SQL["mark_inflight"], (json.dumps(list(claimed)),))
+    tx.lanes.add(order.lane_id)
+    return list(claimed.values())
+
+
+def _claimed(row: Row, lane: Lane, found: _Found | None) -> Claimed:
+    if found is None:
+        raise CorruptRow(f"envelope {row[2]} of a message that is not there")
+    if isinstance(found, Exception):
+        raise found
+    message, body = found
+    return Claimed(row[8], read_envelope(row, message, lane), message, body, bool(row[15]))
+
+
+def _claimable(tx: Transaction, order: ClaimOrder) -> list[Row]:
+    arguments = (order.lane_id, tx.now, order.room)
+    try:
+        return tx.execute(SQL["claimable"], arguments).fetchall()
+    except sqlite3.OperationalError as error:
+        if not is_unreadable(error):
+            raise
+    rows = []
+    for (envelope,) in tx.execute(SQL["claimable_ids"], arguments).fetchall():
+        try:
+            rows += tx.execute(SQL["claimable_one"], (envelope,)).fetchall()
+        except sqlite3.OperationalError as error:
+            if not is_unreadable(error):
+                raise
+            damage(tx, envelope, str(error))
+    return rows
+
+
+def _messages(tx: Transaction, ids: Iterable[int]) -> dict[int, _Found]:
+    query = SQL["claimed_messages"]
+    ids = list(ids)
+    try:
+        return {row[0]: _found(tx, row) for row in tx.execute(query, (json.dumps(ids),))}
+    except sqlite3.OperationalError as error:
+        if not is_unreadable(error):
+            raise
+    found: dict[int, _Found] = {}
+    for message in ids:
+        try:
+            found |= {row[0]: _found(tx, row) for row in tx.execute(query, (json.dumps([message]),))}
+        except sqlite3.OperationalError as error:
+            if not is_unreadable(error):
+                raise
+            found[message] = CorruptRow(str(error))
+    return found
+
+
+def _found(tx: Transaction, row: Row) -> _Found:
+    try:
+        return read_message(row[1:16]), _body(tx, row)
+    except (CorruptRow, BodyDamaged) as error:
+        return error
+
+
+def _body(tx: Transaction, row: Row) -> Body:
+    size, digest, file, content = row[6], row[16], row[17], row[18]
+    if file is not None:
+        return tx.bodies.large(file, size, digest)
+    if content is None:
+        raise BodyDamaged(f"the body of {row[1]} is missing")
+    if len(content) != size or checksum(content) != digest:
+        raise BodyDamaged(f"the body of {row[1]} is not what was accepted")
+    return SmallBody(content)
+
+
+def unclaim(tx: Transaction, envelopes: Iterable[EnvelopeId]) -> None:
+    """Back to READY, or to what the operator asked meanwhile; those not in flight are left alone."""
+    for envelope in envelopes:
+        row: Row | None = tx.execute(SQL["inflight"], key_of(envelope)).fetchone()
+        if row is not None:
+            _put_back(tx, row[0], row[1], row[2], row[4], "unclaim_envelope")
+    tx.made_due = True
+
+
+def recover(tx: Transaction) -> int:
+    """Void every lease: nobody can hold one when the spool is opened. How many there were."""
+    stranded = tx.execute(SQL["stranded"]).fetchall()
+    for envelope, message, lane, asked in stranded:
+        _put_back(tx, envelope, message, lane, asked, "recover_envelope")
+    return len(stranded)
+
+
+def _put_back(tx: Transaction, envelope: int, message: int, lane: int, asked: int, statement: str) -> None:
+    tx.lanes.add(lane)
+    if asked == ASKED_REMOVE:
+        tx.execute(SQL["delete_envelope"], (envelope,))
+        tx.messages.add(message)
+    else:
+        tx.execute(SQL[statement], (envelope,))
+
+
+def set_aside(tx: Transaction, envelope: EnvelopeId, reason: str) -> None:
+    """DAMAGED, whatever it was."""
+    found = find(tx, envelope)
+    damage(tx, found[0], reason)
+    tx.lanes.add(found[2])
+
+
+def damage(tx: Transaction, envelope: int, reason: str) -> None:
+    """DAMAGED, by row id; the caller says which lane was touched."""
+    _log.error("envelope set aside", extra={"reason": reason, "row": envelope})
+    tx.execute(SQL["damage_envelope"], (reason, envelope))
+
+
+def key_of(envelope: EnvelopeId) -> tuple[str, int]:
+    """Message and ordinal, as the queries want them; raises `UnknownEnvelope` for what is no envelope id."""
+    message, _, ordinal = envelope.partition(".")
+    if not ordinal.isdecimal():
+        raise UnknownEnvelope(f"{envelope!a} is no envelope")
+    return message, int(ordinal)
+
+
+def find(tx: Transaction, envelope: EnvelopeId) -> Row:
+    """Envelope, message, lane (row ids), state and kind (codes); raises `UnknownEnvelope`."""
+    row: Row | None = tx.execute(SQL["find_envelope"], key_of(envelope)).fetchone()
+    if row is None:
+        raise UnknownEnvelope(f"no envelope {envelope}")
+    return row
+
+
+def keep_intent(tx: Transaction, intent: MboxIntent) -> None:
+    """Commit to what is about to be appended to a mailbox."""
+    row = find(tx, intent.envelope)
+    numbers = (_signed(intent.device), _signed(intent.inode), intent.offset, intent.length)
+    tx.execute(SQL["set_intent"], (row[0], os.fsencode(intent.path), *numbers, intent.checksum))
+
+
+def read_intent(connection: sqlite3.Connection, envelope: EnvelopeId) -> MboxIntent | None:
+    """What `keep_intent` kept last."""
+    row: Row | None = connection.execute(SQL["get_intent"], key_of(envelope)).fetchone()
+    if row is None:
+        return None
+    path, device, inode, offset, length, digest = row
+    return MboxIntent(envelope, os.fsdecode(path), _unsigned(device), _unsigned(inode), offset, length, digest)
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 64) if number >> 63 else number
+
+
+def _unsigned(number: int) -> int:
+    return number % (1 << 64)

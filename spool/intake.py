@@ -1,0 +1,67 @@
+"""How a message enters the spool: rows for message, body, recipients and envelopes, in one transaction.
+
+Guarantees: a message is there with all its envelopes and its body, or not at all. A drop file is taken once.
+
+Failure: `DuplicateMessage`; `ValueError` for a submission that contradicts itself, which is a mistake of the caller.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from spool.bodies import checksum
+from spool.errors import DuplicateMessage
+from spool.message import NewEnvelope, Recipient, Submission
+from spool.rows import destination_columns, message_columns, recipient_columns
+from spool.store import SQL, Transaction
+
+
+def accept(tx: Transaction, submission: Submission) -> None:
+    """Write a message down; its large body, if it has one, is durable already."""
+    _check(submission)
+    message_id = _insert_message(tx, submission)
+    numbers = _insert_recipients(tx, message_id, submission.envelopes)
+    insert, arrived = SQL["insert_envelope"], submission.message.arrived
+    for ordinal, new in enumerate(submission.envelopes, 1):
+        lane_id = tx.lane_id(new.lane)
+        warn_at = None if new.warn_after is None else arrived + new.warn_after
+        destination = destination_columns(new.destination)
+        number = numbers[new.recipient]
+        due, deadline = tx.now, arrived + new.ttl
+        tx.execute(insert, (message_id, ordinal, number, *destination, lane_id, 0, due, deadline, warn_at))
+        tx.lanes.add(lane_id)
+    tx.made_due = True
+
+
+def _check(submission: Submission) -> None:
+    body = submission.body
+    size = len(body) if isinstance(body, bytes) else body.size
+    if size != submission.message.size:
+        raise ValueError(f"a body of {size} octets for a message that says {submission.message.size}")
+    if not submission.envelopes:
+        raise ValueError("a message without an envelope has nowhere to go")
+
+
+def _insert_message(tx: Transaction, submission: Submission) -> int:
+    body = submission.body
+    digest, file = (checksum(body), None) if isinstance(body, bytes) else (body.checksum, body.name)
+    columns = message_columns(submission.message, digest, file, len(submission.envelopes))
+    try:
+        message_id = tx.execute(SQL["insert_message"], columns).lastrowid
+        if submission.drop:
+            tx.execute(SQL["insert_drop"], (submission.drop, tx.now))
+    except sqlite3.IntegrityError as error:
+        raise DuplicateMessage(f"{submission.message.id} {submission.drop}".strip()) from error
+    assert message_id is not None
+    if isinstance(body, bytes):
+        tx.execute(SQL["insert_body"], (message_id, body))
+    return message_id
+
+
+def _insert_recipients(tx: Transaction, message_id: int, envelopes: tuple[NewEnvelope, ...]) -> dict[Recipient, int]:
+    numbers: dict[Recipient, int] = {}
+    for new in envelopes:
+        if new.recipient not in numbers:
+            number = numbers[new.recipient] = len(numbers) + 1
+            tx.execute(SQL["insert_recipient"], (message_id, number, *recipient_columns(new.recipient)))
+    return numbers

@@ -1,0 +1,68 @@
+"""Schema versions: how a new spool gets its tables, and an older one those of today.
+
+Guarantees: each version is reached in one transaction, its number included. A spool of a later version is left untouched.
+
+Failure: `SpoolTooNew`.
+
+SQLite's ``user_version`` says which version a file has. A new spool is made as today's ``schema.sql`` says; an older one
+climbs the `STEPS` above its version, through sqlite-utils, which is imported only then: it costs 120 ms and 16 MB.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from spool.errors import SpoolTooNew
+from spool.statements import load
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+Step: TypeAlias = "Callable[[Database], None]"
+
+#: What leads from the version before to this one.
+STEPS: Final[Mapping[int, Step]] = {}
+#: The version of the tables that this program works with.
+VERSION: Final = max(STEPS, default=1)
+
+
+def version_of(connection: sqlite3.Connection, newest: int = VERSION) -> int:
+    """The version of a spool, 0 for a new one; raises `SpoolTooNew`."""
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found > newest:
+        raise SpoolTooNew(f"this spool has version {found}; this program knows versions up to {newest}")
+    return found
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make the tables of a new spool."""
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in load("schema.sql").values():
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
+
+
+def migrate(connection: sqlite3.Connection, steps: Mapping[int, Step] = STEPS) -> None:
+    """Lead an older spool through the steps above its version; does nothing when there are none."""
+    found = version_of(connection, max(steps, default=VERSION))
+    missing = {version: step for version, step in sorted(steps.items()) if version > found}
+    if not missing:
+        return
+    from sqlite_utils import Database
+    from sqlite_utils.migrations import Migrations
+
+    climb = Migrations("mailspool")
+    for version, step in missing.items():
+        climb(name=f"version {version}")(_with_number(version, step))
+    climb.apply(Database(connection, execute_plugins=False))
+
+
+def _with_number(version: int, step: Step) -> Step:
+    def climbed(database: Database) -> None:
+        step(database)
+        database.execute(f"PRAGMA user_version = {version}")
+
+    return climbed

@@ -1,0 +1,51 @@
+"""Files of large bodies that no row names: what a crash between file and commit leaves behind.
+
+They are moved to ``orphan/``, never delivered and never deleted here: the client got no 250 and will send again, but whoever
+repairs a damaged spool may want to look.
+
+Guarantees: a body that a session is writing, or whose commit is under way, is no orphan.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from typing import Final
+
+from spool.bodies import BodyFiles
+from spool.store import SQL
+
+_log: Final = logging.getLogger("mailspool.spool")
+
+
+class OrphanSweep:
+    """One walk through the directories of large bodies, a directory a step."""
+
+    def __init__(self, spool_dir: str, bodies: BodyFiles, connection: sqlite3.Connection) -> None:
+        self._target = f"{spool_dir}/orphan"
+        self._bodies = bodies
+        self._connection = connection
+        self._left = bodies.directories()
+        self.moved = 0
+
+    def step(self) -> bool:
+        """Look through one directory; whether there are more."""
+        if self._left:
+            directory = self._left.pop()
+            for name in sorted(os.listdir(directory)):
+                if self._is_orphan(name):
+                    self._move(directory, name)
+        return bool(self._left)
+
+    def _is_orphan(self, name: str) -> bool:
+        # In this order: a body is unpublished until its row can be seen.
+        if self._bodies.is_unpublished(name):
+            return False
+        return self._connection.execute(SQL["is_body_file"], (name,)).fetchone() is None
+
+    def _move(self, directory: str, name: str) -> None:
+        os.makedirs(self._target, mode=0o700, exist_ok=True)
+        self._bodies.ops.rename(f"{directory}/{name}", f"{self._target}/{name}")
+        self.moved += 1
+        _log.warning("orphan body set aside", extra={"body": name, "folder": self._target})

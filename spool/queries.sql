@@ -1,0 +1,288 @@
+-- Every statement that runs once the tables are there; schema.sql makes them. Codes of states: 0 ready, 1 inflight, 2 held, 3 damaged;
+-- kind 0 is mail, above 0 are reports; asked: 1 hold, 2 remove. "json_each" spreads a list of row ids over one statement.
+
+-- name: get_fact
+SELECT value FROM meta WHERE name = ?;
+
+-- name: set_fact
+INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- name: forget_fact
+DELETE FROM meta WHERE name = ?;
+
+-- name: get_time_mark
+SELECT boot_id, boottime_ms, wall, spool_ms FROM time_mark WHERE id = 1;
+
+-- name: set_time_mark
+INSERT OR REPLACE INTO time_mark (id, boot_id, boottime_ms, wall, spool_ms) VALUES (1, ?, ?, ?, ?);
+
+-- name: insert_message
+INSERT INTO message (
+    name, sender_local, sender_domain, arrived, received_at, size, body_kind, envid, ret,
+    address, host, helo, protocol, login, uid, checksum, file, last_ordinal
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: insert_drop
+INSERT INTO drop_seen (name, at) VALUES (?, ?);
+
+-- name: insert_body
+INSERT INTO body (message, content) VALUES (?, ?);
+
+-- name: insert_recipient
+INSERT INTO recipient (message, number, local, domain, orcpt, notify, notify_given) VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- name: insert_envelope
+INSERT INTO envelope (
+    message, ordinal, recipient, local, domain, user, extension, target, lane, kind, state, due, deadline, warn_at
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?);
+
+-- name: find_lane
+SELECT id FROM lane WHERE action = ? AND key = ?;
+
+-- name: insert_lane
+INSERT INTO lane (action, key) VALUES (?, ?);
+
+-- name: refresh_lanes
+-- At the end of a transaction: when each lane that it touched has something due. Rows that do not change are not written.
+UPDATE lane SET next_due = fresh.due
+FROM (
+    SELECT touched.value AS id,
+        (SELECT due FROM envelope WHERE lane = touched.value AND state = 0 ORDER BY due LIMIT 1) AS due
+    FROM json_each(?) AS touched
+) AS fresh
+WHERE lane.id = fresh.id AND lane.next_due IS NOT fresh.due;
+
+-- name: drop_finished
+-- At the end of a transaction: of the messages that it touched, those without an envelope go, body and recipients with them.
+DELETE FROM message
+WHERE id IN (SELECT value FROM json_each(?)) AND NOT EXISTS (SELECT 1 FROM envelope WHERE message = message.id)
+RETURNING file;
+
+-- name: due_lanes
+-- A page of open lanes, earliest first, after (wake, id).
+SELECT id, action, key, wake, failures FROM lane
+WHERE wake <= ? AND (wake, id) > (?, ?)
+ORDER BY wake, id LIMIT ?;
+
+-- name: next_wake
+SELECT wake FROM lane WHERE wake > ? ORDER BY wake LIMIT 1;
+
+-- name: claimable
+-- The next due envelopes of a lane, if the lane is open.
+SELECT envelope.id, envelope.message, envelope.ordinal, envelope.local, envelope.domain, user, extension, target,
+    lane, kind, state, due, deadline, warn_at, attempts, recovered,
+    recipient.local, recipient.domain, orcpt, notify, notify_given
+FROM envelope LEFT JOIN recipient ON recipient.message = envelope.message AND number = envelope.recipient
+WHERE lane = ?1 AND state = 0 AND due <= ?2
+    AND EXISTS (SELECT 1 FROM lane WHERE id = ?1 AND NOT paused AND NOT parked AND not_before <= ?2)
+ORDER BY due LIMIT ?3;
+
+-- name: claimable_ids
+-- The same, when one of their rows cannot be read: which one is then found row by row.
+SELECT id, message FROM envelope
+WHERE lane = ?1 AND state = 0 AND due <= ?2
+    AND EXISTS (SELECT 1 FROM lane WHERE id = ?1 AND NOT paused AND NOT parked AND not_before <= ?2)
+ORDER BY due LIMIT ?3;
+
+-- name: claimable_one
+SELECT envelope.id, envelope.message, envelope.ordinal, envelope.local, envelope.domain, user, extension, target,
+    lane, kind, state, due, deadline, warn_at, attempts, recovered,
+    recipient.local, recipient.domain, orcpt, notify, notify_given
+FROM envelope LEFT JOIN recipient ON recipient.message = envelope.message AND number = envelope.recipient
+WHERE envelope.id = ?;
+
+-- name: get_lane
+SELECT action, key FROM lane WHERE id = ?;
+
+-- name: claimed_messages
+SELECT id, name, sender_local, sender_domain, arrived, received_at, size, body_kind, envid, ret,
+    address, host, helo, protocol, login, uid, checksum, file, content
+FROM message LEFT JOIN body ON body.message = message.id
+WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: mark_inflight
+UPDATE envelope SET state = 1 WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: inflight
+-- One envelope in flight, with what its history and its report will say of it.
+SELECT envelope.id, message.id, lane, kind, asked, recipient, sender_local, sender_domain,
+    envelope.local, envelope.domain, user, extension, target, recipient.local, recipient.domain
+FROM message JOIN envelope ON envelope.message = message.id
+    LEFT JOIN recipient ON recipient.message = message.id AND number = envelope.recipient
+WHERE message.name = ? AND ordinal = ? AND state = 1;
+
+-- name: insert_attempt
+INSERT INTO attempt (
+    message, ordinal, sender, recipient, destination, event, started, ended, route,
+    outcome, code, status, text, remote, stage, dsn_passed_on
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: delete_envelope
+DELETE FROM envelope WHERE id = ?;
+
+-- name: defer_envelope
+-- Back from an attempt: READY, or HELD when that was asked meanwhile.
+UPDATE envelope SET state = CASE asked WHEN 1 THEN 2 ELSE 0 END, asked = 0,
+    due = ?, warn_at = ?, last_try = ?, error = ?, attempts = attempts + 1
+WHERE id = ?;
+
+-- name: unclaim_envelope
+UPDATE envelope SET state = CASE asked WHEN 1 THEN 2 ELSE 0 END, asked = 0 WHERE id = ?;
+
+-- name: open_report
+-- A report about a message that waits and so can take another line.
+SELECT id FROM envelope WHERE message = ? AND kind > 0 AND kind = ? AND state IN (0, 2) LIMIT 1;
+
+-- name: next_ordinal
+UPDATE message SET last_ordinal = last_ordinal + 1 WHERE id = ? RETURNING last_ordinal, sender_local, sender_domain;
+
+-- name: insert_report
+INSERT INTO report (
+    envelope, message, recipient, local, domain, user, extension, target, event, at,
+    outcome, code, status, text, remote, stage, dsn_passed_on
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: report_lines
+SELECT recipient.local, recipient.domain, orcpt, notify, notify_given,
+    report.local, report.domain, user, extension, target, event, at,
+    outcome, code, status, text, remote, stage, dsn_passed_on
+FROM report JOIN recipient ON recipient.message = report.message AND number = report.recipient
+WHERE envelope = ? ORDER BY report.id;
+
+-- name: lane_failed
+UPDATE lane SET failures = failures + 1, last_failure = ?, not_before = ?, last_error = ? WHERE id = ?;
+
+-- name: lane_opened
+UPDATE lane SET failures = 0, not_before = 0, last_error = '' WHERE id = ? AND (failures OR not_before);
+
+-- name: overdue
+-- Waiting envelopes of a lane whose deadline has passed, earliest first.
+SELECT envelope.id, message.id, lane, kind, asked, recipient, sender_local, sender_domain,
+    envelope.local, envelope.domain, user, extension, target, recipient.local, recipient.domain,
+    notify, message.name, ordinal
+FROM envelope JOIN message ON message.id = envelope.message
+    LEFT JOIN recipient ON recipient.message = message.id AND number = envelope.recipient
+WHERE lane = ? AND state = 0 AND deadline <= ?
+ORDER BY deadline LIMIT ?;
+
+-- name: unwarned
+-- Waiting envelopes of a lane whose sender is owed a delay notice, earliest first.
+SELECT envelope.id, message.id, lane, kind, asked, recipient, sender_local, sender_domain,
+    envelope.local, envelope.domain, user, extension, target, recipient.local, recipient.domain,
+    notify, message.name, ordinal, arrived
+FROM envelope JOIN message ON message.id = envelope.message
+    LEFT JOIN recipient ON recipient.message = message.id AND number = envelope.recipient
+WHERE lane = ? AND state = 0 AND warn_at IS NOT NULL AND warn_at <= ?
+ORDER BY warn_at LIMIT ?;
+
+-- name: set_warn_at
+UPDATE envelope SET warn_at = ? WHERE id = ?;
+
+-- name: lane_trouble
+SELECT last_error FROM lane WHERE id = ?;
+
+-- name: find_envelope
+SELECT envelope.id, message.id, lane, state, kind FROM message JOIN envelope ON envelope.message = message.id
+WHERE message.name = ? AND ordinal = ?;
+
+-- name: damage_envelope
+UPDATE envelope SET state = 3, asked = 0, error = ? WHERE id = ?;
+
+-- name: set_intent
+INSERT OR REPLACE INTO intent (envelope, path, device, inode, offset, length, checksum) VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- name: get_intent
+SELECT path, device, inode, offset, length, intent.checksum
+FROM message JOIN envelope ON envelope.message = message.id JOIN intent ON intent.envelope = envelope.id
+WHERE message.name = ? AND ordinal = ?;
+
+-- name: stranded
+-- What an earlier start had in flight.
+SELECT id, message, lane, asked FROM envelope WHERE state = 1;
+
+-- name: recover_envelope
+UPDATE envelope SET state = CASE asked WHEN 1 THEN 2 ELSE 0 END, asked = 0, recovered = 1 WHERE id = ?;
+
+-- name: newest_envelope
+SELECT max(id) FROM envelope;
+
+-- name: messages_like
+-- Messages whose id begins like this: from the beginning itself up to whatever sorts after all its continuations.
+SELECT id, name, last_ordinal FROM message WHERE name >= ? AND name < ? LIMIT 2;
+
+-- name: selected_of_all
+SELECT id, id, message, lane, state, asked FROM envelope WHERE id > ? AND id <= ? ORDER BY id LIMIT ?;
+
+-- name: selected_of_message
+SELECT ordinal, id, message, lane, state, asked FROM envelope
+WHERE message = ? AND ordinal > ? AND ordinal <= ? ORDER BY ordinal LIMIT ?;
+
+-- name: ask
+-- What to do with an envelope in flight once its attempt has ended.
+UPDATE envelope SET asked = ?1 WHERE asked <> ?1 AND id IN (SELECT value FROM json_each(?2));
+
+-- name: set_state
+UPDATE envelope SET state = ? WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: make_due
+UPDATE envelope SET due = ?1 WHERE due > ?1 AND id IN (SELECT value FROM json_each(?2));
+
+-- name: open_lanes
+UPDATE lane SET not_before = 0 WHERE not_before > 0 AND id IN (SELECT value FROM json_each(?));
+
+-- name: subject
+SELECT envelope.id, message.id, lane, kind, asked, recipient, sender_local, sender_domain,
+    envelope.local, envelope.domain, user, extension, target, recipient.local, recipient.domain,
+    notify, message.name, ordinal
+FROM envelope JOIN message ON message.id = envelope.message
+    LEFT JOIN recipient ON recipient.message = message.id AND number = envelope.recipient
+WHERE envelope.id = ?;
+
+-- name: lane_page
+-- What is in a lane in one state, by due time, after (due, id).
+SELECT due, id FROM envelope WHERE lane = ? AND state = ? AND (due, id) > (?, ?) ORDER BY due, id LIMIT ?;
+
+-- name: destinations
+SELECT id, local, domain, user, extension, target FROM envelope
+WHERE kind = 0 AND id IN (SELECT value FROM json_each(?));
+
+-- name: move_to_lane
+UPDATE envelope SET lane = ? WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: set_ttl
+UPDATE envelope SET deadline = (SELECT arrived FROM message WHERE message.id = envelope.message) + ?
+WHERE kind = 0 AND id IN (SELECT value FROM json_each(?));
+
+-- name: lanes
+SELECT id, action, key, next_due, not_before, failures, last_failure, last_error, paused, parked
+FROM lane WHERE id > ? ORDER BY id LIMIT ?;
+
+-- name: pause_lane
+UPDATE lane SET paused = ? WHERE id = ?;
+
+-- name: park_lane
+UPDATE lane SET parked = ?, last_error = ? WHERE id = ?;
+
+-- name: is_body_file
+SELECT 1 FROM message WHERE name = ? AND file IS NOT NULL;
+
+-- name: prune_attempts
+-- Among the oldest rows of history, those that ended before a time; and all that are more than the history may hold.
+DELETE FROM attempt WHERE id <= (
+    SELECT max(id) FROM (SELECT id, ended FROM attempt ORDER BY id LIMIT ?1)
+    WHERE ended < ?2 OR id <= (SELECT max(id) FROM attempt) - ?3
+);
+
+-- name: prune_drops
+DELETE FROM drop_seen WHERE id <= (
+    SELECT max(id) FROM (SELECT id, at FROM drop_seen ORDER BY id LIMIT ?1) WHERE at < ?2
+);
+
+-- name: lane_ids
+SELECT id FROM lane WHERE id > ? ORDER BY id LIMIT ?;
+
+-- name: prune_lanes
+-- Of these lanes, the ones that nothing is known of and nothing waits in.
+DELETE FROM lane
+WHERE id IN (SELECT value FROM json_each(?1)) AND next_due IS NULL AND NOT paused AND NOT parked AND NOT failures
+    AND NOT EXISTS (SELECT 1 FROM envelope WHERE lane = lane.id);

@@ -1,0 +1,168 @@
+"""What the operator does to envelopes: hold, release, remove, schedule, in bounded steps.
+
+A `Selection` is first resolved to a `Range`, which ends with the newest envelope of that moment; then a step works on
+the next `STEP` of them and says where it stopped, so that mail flows between steps whatever was selected.
+
+Guarantees: an envelope in flight is marked, and the mark is obeyed when its attempt has ended without success.
+
+Failure: `UnknownEnvelope` when the selection names nothing, or more than one message.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+from spool.database import is_unreadable
+from spool.errors import UnknownEnvelope
+from spool.ids import MessageId, envelope_id
+from spool.outcome import Attempt, Failed
+from spool.outcomes import Subject, write_history
+from spool.reply import Reply
+from spool.rows import ASKED_HOLD, ASKED_NOTHING, ASKED_REMOVE, STATE_CODE, Row
+from spool.selection import Selection
+from spool.state import Event, State
+from spool.store import SQL, Transaction
+
+_log: Final = logging.getLogger("mailspool.spool")
+
+#: Envelopes a step works on: some milliseconds of the writer's time.
+STEP: Final = 256
+#: Sorts after every continuation of a message id.
+_AFTER_ALL: Final = "~"
+_READY, _INFLIGHT, _HELD, _DAMAGED = (STATE_CODE[state] for state in State)
+_REMOVED: Final = Failed(Reply(550, "5.7.0", "removed by the operator"))
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Envelopes after one and up to another: by row id of the whole queue, or by ordinal of one message (its row id)."""
+
+    after: int
+    last: int
+    message: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How many envelopes a step changed, and what is left to do."""
+
+    changed: int
+    rest: Range | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One envelope of a step; ids are row ids, state and what was asked are codes."""
+
+    place: int
+    id: int
+    message: int
+    lane: int
+    state: int
+    asked: int
+
+
+Handler: TypeAlias = Callable[[Transaction, Sequence[Chosen]], int]
+
+
+def resolve(connection: sqlite3.Connection, selection: Selection) -> Range:
+    """What the selection means now."""
+    if not selection.message:
+        return Range(0, connection.execute(SQL["newest_envelope"]).fetchone()[0] or 0)
+    beginning = (selection.message, selection.message + _AFTER_ALL)
+    found = connection.execute(SQL["messages_like"], beginning).fetchall()
+    if not found:
+        raise UnknownEnvelope(f"no message {selection.message}")
+    if len(found) > 1:
+        raise UnknownEnvelope(f"more than one message begins with {selection.message}")
+    message, name, last_ordinal = found[0]
+    if selection.ordinal is None:
+        return Range(0, last_ordinal, message)
+    if not connection.execute(SQL["find_envelope"], (name, selection.ordinal)).fetchone():
+        raise UnknownEnvelope(f"no envelope {name}.{selection.ordinal}")
+    return Range(selection.ordinal - 1, selection.ordinal, message)
+
+
+def step(tx: Transaction, rest: Range, handler: Handler) -> Step:
+    """Let ``handler`` work on the next envelopes of ``rest``."""
+    chosen = [Chosen(*row) for row in _select(tx, rest)]
+    changed = handler(tx, chosen)
+    tx.lanes |= {one.lane for one in chosen}
+    done = len(chosen) < STEP
+    return Step(changed, None if done else replace(rest, after=chosen[-1].place))
+
+
+def _select(tx: Transaction, rest: Range) -> list[Row]:
+    if rest.message is None:
+        return tx.execute(SQL["selected_of_all"], (rest.after, rest.last, STEP)).fetchall()
+    return tx.execute(SQL["selected_of_message"], (rest.message, rest.after, rest.last, STEP)).fetchall()
+
+
+def hold(tx: Transaction, chosen: Sequence[Chosen]) -> int:
+    """READY to HELD, and a mark for those in flight."""
+    marked = _ask(tx, chosen, ASKED_HOLD)
+    return marked + _move(tx, chosen, {_READY}, _HELD)
+
+
+def release(tx: Transaction, chosen: Sequence[Chosen]) -> int:
+    """HELD and DAMAGED to READY, and the mark off those in flight."""
+    tx.made_due = True
+    held_in_flight = [one for one in chosen if one.asked == ASKED_HOLD]
+    return _ask(tx, held_in_flight, ASKED_NOTHING) + _move(tx, chosen, {_HELD, _DAMAGED}, _READY)
+
+
+def remove(tx: Transaction, chosen: Sequence[Chosen]) -> int:
+    """Gone, with a line of history, and a mark for those in flight."""
+    marked = _ask(tx, chosen, ASKED_REMOVE)
+    waiting = [one for one in chosen if one.state != _INFLIGHT]
+    for one in waiting:
+        _remember_removal(tx, one)
+        tx.execute(SQL["delete_envelope"], (one.id,))
+        tx.messages.add(one.message)
+    return marked + len(waiting)
+
+
+def schedule(tx: Transaction, chosen: Sequence[Chosen]) -> int:
+    """READY ones are due, their lanes open."""
+    ready = [one for one in chosen if one.state == _READY]
+    tx.execute(SQL["make_due"], (tx.now, _ids(ready)))
+    tx.execute(SQL["open_lanes"], (json.dumps(list({one.lane for one in ready})),))
+    tx.made_due = True
+    return len(ready)
+
+
+def _ask(tx: Transaction, chosen: Sequence[Chosen], what: int) -> int:
+    inflight = [one for one in chosen if one.state == _INFLIGHT]
+    if inflight:
+        tx.execute(SQL["ask"], (what, _ids(inflight)))
+    return len(inflight)
+
+
+def _move(tx: Transaction, chosen: Sequence[Chosen], states: set[int], to: int) -> int:
+    moved = [one for one in chosen if one.state in states]
+    if moved:
+        tx.execute(SQL["set_state"], (to, _ids(moved)))
+    return len(moved)
+
+
+def _remember_removal(tx: Transaction, one: Chosen) -> None:
+    try:
+        row: Row | None = tx.execute(SQL["subject"], (one.id,)).fetchone()
+    except sqlite3.OperationalError as error:
+        if not is_unreadable(error):
+            raise
+        row = None
+    if row is None:
+        _log.warning("an unreadable envelope was removed", extra={"row": one.id})
+        return
+    attempt = Attempt(envelope_id(MessageId(row[16]), row[17]), tx.now, tx.now, "operator", _REMOVED)
+    write_history(tx, Subject.of(row), attempt, Event.FAILED)
+
+
+def _ids(chosen: Sequence[Chosen]) -> str:
+    return json.dumps([one.id for one in chosen])

@@ -1,0 +1,322 @@
+"""The door to the spool in the process that holds it: asyncio on one side, the spool's thread on the other.
+
+Guarantees: as `spool.door` says. Every job is put before its caller first waits, so a caller that is cancelled later changes
+nothing; a claim whose caller is gone is taken back.
+
+Failure: as `spool.door` says; `SpoolWriter.open` raises `SpoolInUse`, `SpoolTooNew` and `SpoolError` too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from spool import claims, intake, opening, outcomes, selected
+from spool import lanes as lane_table
+from spool.bodies import BodyWriter
+from spool.clock import Clock, SpoolClock, SystemClock
+from spool.commit import Answer, Committer, Read, Stop, Write
+from spool.errors import SpoolLost, SpoolUnavailable
+from spool.files import Ops, SystemOps
+from spool.ids import EnvelopeId, MessageId
+from spool.intent import MboxIntent
+from spool.lane import ClaimOrder, DueLane, Lane, LaneStatus, LaneVerdict
+from spool.layout import Layout
+from spool.message import Claimed, Destination, Submission
+from spool.opening import OpenSpool, open_spool
+from spool.orphans import OrphanSweep
+from spool.report import ReportLine
+from spool.room import RoomGauge
+from spool.selection import Selection
+from spool.settlement import Settlement
+from spool.store import SQL, Transaction
+from spool.upkeep import Upkeep
+
+T = TypeVar("T")
+
+
+class SpoolWriter:
+    """`spool.door.SpoolDoor`, made by `open` and ended by `aclose`."""
+
+    def __init__(self, spool: OpenSpool, spool_dir: str) -> None:
+        self.clock: SpoolClock = spool.store.clock
+        self.instance = spool.instance
+        self.lost = anyio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._bodies = spool.store.bodies
+        self._room = RoomGauge(spool_dir, spool.store.ops)
+        self._listeners: list[Callable[[], None]] = []
+        self._closed: asyncio.Future[None] | None = None
+        sweep = OrphanSweep(spool_dir, self._bodies, spool.store.connection)
+        self._committer = Committer(spool, Upkeep(spool.store, sweep), self._answer_from_thread)
+        self._committer.start()
+
+    @classmethod
+    async def open(cls, layout: Layout, clock: Clock | None = None, ops: Ops | None = None) -> SpoolWriter:
+        """Take the spool: lock, recovery, tables; raises `SpoolInUse`, `SpoolTooNew`, `SpoolError`."""
+        clock, ops = clock or SystemClock(), ops or SystemOps()
+        with anyio.CancelScope(shield=True):
+            spool = await anyio.to_thread.run_sync(open_spool, layout.spool_dir, clock, ops)
+        return cls(spool, layout.spool_dir)
+
+    async def aclose(self) -> None:
+        """Do what was asked before, write everything back, mark the stop as clean, give the lock back.
+
+        Not clean when the spool was lost; that is no error here.
+        """
+        if self._closed is None:
+            self._closed = self._loop.create_future()
+            self._committer.put(Stop(self._closed))
+        with anyio.CancelScope(shield=True):
+            try:
+                await asyncio.shield(self._closed)
+            except SpoolLost:
+                self.lost.set()
+
+    def notify_accepted(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called in the loop after each commit that made something due."""
+        self._listeners.append(callback)
+
+    # -- in -----------------------------------------------------------------------------------------------------------
+
+    async def new_body(self, message: MessageId) -> BodyWriter:
+        """A file for a large body."""
+        self._require_open()
+        self._room.require()
+        return await anyio.to_thread.run_sync(BodyWriter, self._bodies, message)
+
+    async def accept(self, submission: Submission, settles: Settlement | None = None) -> None:
+        """Take the message; from here on we own it."""
+        body = submission.body
+        file, octets = ("", len(body)) if isinstance(body, bytes) else (body.name, 0)
+
+        def piece(tx: Transaction) -> None:
+            if settles is not None:
+                outcomes.record(tx, settles)
+            intake.accept(tx, submission)
+
+        job = Write(self._future(), piece, file, octets)
+        try:
+            self._room.require()
+            self._put(job)
+        except Exception:
+            self._bodies.discard(job.body)
+            raise
+        await job.future
+
+    # -- out ----------------------------------------------------------------------------------------------------------
+
+    async def due_lanes(self, now: int, limit: int, after: DueLane | None = None) -> list[DueLane]:
+        """Open lanes with something due, earliest first."""
+        return await self._read(lambda connection: lane_table.due_lanes(connection, now, limit, after))
+
+    async def next_wake(self, after: int | None = None) -> int | None:
+        """When the next lane wakes."""
+        return await self._read(lambda connection: lane_table.next_wake(connection, after))
+
+    async def claim(self, orders: Sequence[ClaimOrder]) -> list[Claimed]:
+        """Due envelopes, now in flight."""
+
+        def piece(tx: Transaction) -> list[Claimed]:
+            return [claimed for order in orders for claimed in claims.claim(tx, order)]
+
+        job = Write(self._future(), piece, unwanted=self._take_back)
+        self._put(job)
+        try:
+            result: list[Claimed] = await job.future
+        except asyncio.CancelledError:
+            # Cancelled after the answer came, before it was read.
+            if job.future.done() and not job.future.cancelled() and not job.future.exception():
+                self._take_back(job.future.result())
+            raise
+        return result
+
+    async def record(self, settlements: Sequence[Settlement], lanes: Sequence[LaneVerdict] = ()) -> None:
+        """Write down what came of attempts."""
+
+        def piece(tx: Transaction) -> None:
+            for settlement in settlements:
+                outcomes.record(tx, settlement)
+            for verdict in lanes:
+                outcomes.judge(tx, verdict)
+
+        await self._write(piece, messages=len(settlements) or 1, first=True)
+
+    async def unclaim(self, claimed: Sequence[Claimed]) -> None:
+        """Back to READY, untried."""
+        ids = [one.envelope.id for one in claimed]
+        await self._write(lambda tx: claims.unclaim(tx, ids), first=True)
+
+    async def set_aside(self, envelope: EnvelopeId, reason: str) -> None:
+        """DAMAGED."""
+        await self._write(lambda tx: claims.set_aside(tx, envelope, reason), first=True)
+
+    async def expire(self, lane_id: int, at: int) -> int:
+        """End what waits beyond its deadline."""
+        return await self._write(lambda tx: outcomes.expire(tx, lane_id, at))
+
+    async def warn(self, lane_id: int, at: int, warn_intervals: tuple[int, ...]) -> int:
+        """Queue delay notices."""
+        return await self._write(lambda tx: outcomes.warn(tx, lane_id, at, warn_intervals))
+
+    async def report_lines(self, envelope: EnvelopeId) -> list[ReportLine]:
+        """What a report envelope is about."""
+        return await self._read(lambda connection: outcomes.report_lines(connection, envelope))
+
+    async def commit_intents(self, intents: Sequence[MboxIntent]) -> None:
+        """Keep what is about to be appended to a mailbox."""
+
+        def piece(tx: Transaction) -> None:
+            for intent in intents:
+                claims.keep_intent(tx, intent)
+
+        await self._write(piece, first=True)
+
+    async def intent_of(self, envelope: EnvelopeId) -> MboxIntent | None:
+        """The intent that was kept last."""
+        return await self._read(lambda connection: claims.read_intent(connection, envelope))
+
+    # -- the operator -------------------------------------------------------------------------------------------------
+
+    async def hold(self, selection: Selection) -> int:
+        """Keep these from being tried."""
+        return await self._select(selection, selected.hold)
+
+    async def release(self, selection: Selection) -> int:
+        """Let held and set aside ones be tried again."""
+        return await self._select(selection, selected.release)
+
+    async def remove(self, selection: Selection) -> int:
+        """Drop these without a report."""
+        return await self._select(selection, selected.remove)
+
+    async def schedule(self, selection: Selection) -> int:
+        """Make waiting ones due now, and open their lanes."""
+        return await self._select(selection, selected.schedule)
+
+    async def _select(self, selection: Selection, handler: selected.Handler) -> int:
+        changed = 0
+        rest: selected.Range | None = await self._read(lambda connection: selected.resolve(connection, selection))
+        while rest is not None:
+            step = await self._select_step(rest, handler)
+            changed, rest = changed + step.changed, step.rest
+        return changed
+
+    async def _select_step(self, rest: selected.Range, handler: selected.Handler) -> selected.Step:
+        return await self._write(lambda tx: selected.step(tx, rest, handler))
+
+    # -- lanes --------------------------------------------------------------------------------------------------------
+
+    async def lanes(self, after: int, limit: int) -> list[LaneStatus]:
+        """Lanes by id."""
+        return await self._read(lambda connection: lane_table.lanes(connection, after, limit))
+
+    async def pause_lane(self, lane_id: int) -> None:
+        """Nothing of this lane is claimed."""
+        await self._write(lambda tx: lane_table.pause(tx, lane_id, True))
+
+    async def resume_lane(self, lane_id: int) -> None:
+        """The end of `pause_lane`."""
+        await self._write(lambda tx: lane_table.pause(tx, lane_id, False))
+
+    async def park_lane(self, lane_id: int, reason: str) -> None:
+        """Nothing of this lane is claimed: the configuration has lost its action."""
+        await self._write(lambda tx: lane_table.park(tx, lane_id, reason))
+
+    async def unpark_lane(self, lane_id: int) -> None:
+        """The end of `park_lane`."""
+        await self._write(lambda tx: lane_table.unpark(tx, lane_id))
+
+    async def relane(self, lane_id: int, lane_of: Callable[[Destination], Lane]) -> int:
+        """Move what waits in a lane to other lanes."""
+        return await self._walk(lane_id, lane_table.moving(lane_of))
+
+    async def set_ttl(self, lane_id: int, ttl: int) -> int:
+        """Give what waits in a lane another deadline."""
+        return await self._walk(lane_id, lane_table.lasting(ttl))
+
+    async def _walk(self, lane_id: int, handler: lane_table.Handler) -> int:
+        changed = 0
+        place: lane_table.Place | None = lane_table.Place()
+        while place is not None:
+            step = await self._walk_step(lane_id, place, handler)
+            changed, place = changed + step.changed, step.rest
+        return changed
+
+    async def _walk_step(self, lane_id: int, place: lane_table.Place, handler: lane_table.Handler) -> lane_table.Step:
+        return await self._write(lambda tx: lane_table.step(tx, lane_id, place, handler))
+
+    # -- what the runner remembers ------------------------------------------------------------------------------------
+
+    async def remember(self, name: str, value: str) -> None:
+        """Keep a small fact beyond a restart; empty forgets it."""
+        key = f"runner.{name}"
+        if value:
+            await self._write(lambda tx: tx.execute(SQL["set_fact"], (key, value)))
+        else:
+            await self._write(lambda tx: tx.execute(SQL["forget_fact"], (key,)))
+
+    async def recall(self, name: str) -> str:
+        """What `remember` kept; empty when nothing."""
+        return await self._read(lambda connection: opening.read_fact(connection, f"runner.{name}"))
+
+    # -- to the thread and back ---------------------------------------------------------------------------------------
+
+    async def _write(self, piece: Callable[[Transaction], T], messages: int = 1, first: bool = False) -> T:
+        job = Write(self._future(), piece, messages=messages, first=first)
+        self._put(job)
+        result: T = await job.future
+        return result
+
+    async def _read(self, piece: Callable[[sqlite3.Connection], T]) -> T:
+        job = Read(self._future(), piece)
+        self._put(job)
+        result: T = await job.future
+        return result
+
+    def _future(self) -> asyncio.Future[Any]:
+        return self._loop.create_future()
+
+    def _put(self, job: Write | Read) -> None:
+        self._require_open()
+        self._committer.put(job)
+
+    def _require_open(self) -> None:
+        if self.lost.is_set():
+            raise SpoolLost("the spool was lost")
+        if self._closed is not None:
+            raise SpoolUnavailable("the spool is closed")
+
+    def _answer_from_thread(self, answers: list[Answer], made_due: bool) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._answer, answers, made_due)
+        except RuntimeError:
+            # The loop is gone, and with it everybody who could be answered.
+            return
+
+    def _answer(self, answers: list[Answer], made_due: bool) -> None:
+        if self._committer.lost:
+            self.lost.set()
+        for job, result in answers:
+            future = job.future
+            if not future.done():
+                if isinstance(result, Exception):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)
+            elif isinstance(job, Write) and job.unwanted and not isinstance(result, Exception):
+                job.unwanted(result)
+        if made_due:
+            for listener in self._listeners:
+                listener()
+
+    def _take_back(self, claimed: list[Claimed]) -> None:
+        """Claimed for somebody who is gone."""
+        ids = [one.envelope.id for one in claimed]
+        if ids and self._closed is None and not self.lost.is_set():
+            self._committer.put(Write(self._future(), lambda tx: claims.unclaim(tx, ids), first=True))

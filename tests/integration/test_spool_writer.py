@@ -1,0 +1,136 @@
+"""The spool's door on a real database: what is accepted is claimed, recorded, and gone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from spool.bodies import SMALL_BODY
+from spool.errors import DuplicateMessage, SpoolInUse
+from spool.ids import new_message_id
+from spool.lane import REPORTS, DueLane
+from spool.layout import Layout, layout
+from spool.state import Event, Kind
+from spool.writer import SpoolWriter
+from tests.tools.spooled import DONE, HOUR, LATER, NEVER, RELAY, HandClock, Letter, put, record, submission, take
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Layout:
+    return layout(str(tmp_path))
+
+
+@pytest.fixture
+async def spool(place: Layout, clock: HandClock) -> AsyncIterator[SpoolWriter]:
+    writer = await SpoolWriter.open(place, clock)
+    yield writer
+    await writer.aclose()
+
+
+async def test_a_message_is_claimed_as_it_was_accepted(spool: SpoolWriter) -> None:
+    sent = submission(spool.clock.now(), Letter(to=("bob@example.org", "eve@example.net")))
+    await spool.accept(sent)
+    claimed = await take(spool)
+    assert [one.message for one in claimed] == [sent.message] * 2
+    assert [one.envelope.recipient for one in claimed] == [new.recipient for new in sent.envelopes]
+    assert [one.envelope.destination for one in claimed] == [new.destination for new in sent.envelopes]
+    assert {one.envelope.lane for one in claimed} == {RELAY}
+    assert claimed[0].body.read() == sent.body
+
+
+async def test_what_is_in_flight_is_not_claimed_again(spool: SpoolWriter) -> None:
+    await put(spool)
+    assert len(await take(spool)) == 1
+    assert await take(spool) == []
+
+
+async def test_a_delivered_message_is_gone(spool: SpoolWriter) -> None:
+    await put(spool)
+    (claimed,) = await take(spool)
+    await record(spool, claimed, DONE)
+    assert await spool.next_wake() is None
+
+
+async def test_a_deferred_envelope_is_due_when_it_was_told_to_be(spool: SpoolWriter, clock: HandClock) -> None:
+    await put(spool)
+    (claimed,) = await take(spool)
+    due = spool.clock.now() + HOUR
+    await record(spool, claimed, LATER, due)
+    assert await spool.next_wake() == due
+    assert await take(spool) == []
+    clock.advance(HOUR)
+    (again,) = await take(spool)
+    assert again.envelope.attempts == 1
+
+
+async def test_a_failure_queues_its_report_in_the_same_commit(spool: SpoolWriter, clock: HandClock) -> None:
+    await put(spool)
+    (claimed,) = await take(spool)
+    await record(spool, claimed, NEVER)
+    clock.advance(HOUR)
+    (report,) = await take(spool)
+    assert (report.envelope.kind, report.envelope.lane) == (Kind.FAILED, REPORTS)
+    (line,) = await spool.report_lines(report.envelope.id)
+    assert (line.recipient, line.event, line.outcome) == (claimed.envelope.recipient, Event.FAILED, NEVER)
+
+
+async def test_a_message_is_accepted_once(spool: SpoolWriter) -> None:
+    sent = submission(spool.clock.now())
+    await spool.accept(sent)
+    with pytest.raises(DuplicateMessage):
+        await spool.accept(sent)
+
+
+async def test_a_large_body_comes_back_from_its_file(spool: SpoolWriter) -> None:
+    name = new_message_id(1)
+    content = b"0123456789abcdef" * (SMALL_BODY // 8)
+    writer = await spool.new_body(name)
+    for start in range(0, len(content), 10_000):
+        writer.write(content[start : start + 10_000])
+    await spool.accept(submission(spool.clock.now(), Letter(body=writer.finish()), name))
+    (claimed,) = await take(spool)
+    assert claimed.body.read() == content
+
+
+async def test_a_second_opener_is_told_who_has_the_spool(spool: SpoolWriter, place: Layout) -> None:
+    with pytest.raises(SpoolInUse, match=r"in use by process \d+"):
+        await SpoolWriter.open(place)
+
+
+async def test_mail_is_still_there_after_a_restart(place: Layout) -> None:
+    first = await SpoolWriter.open(place)
+    name = await put(first)
+    await first.aclose()
+    second = await SpoolWriter.open(place)
+    (claimed,) = await take(second)
+    await second.aclose()
+    assert claimed.message.id == name
+    assert not claimed.was_in_flight
+
+
+async def test_what_was_in_flight_at_a_stop_is_ready_again_and_says_so(place: Layout) -> None:
+    first = await SpoolWriter.open(place)
+    await put(first)
+    await take(first)
+    await first.aclose()
+    second = await SpoolWriter.open(place)
+    (claimed,) = await take(second)
+    await second.aclose()
+    assert claimed.was_in_flight
+
+
+async def test_a_lane_that_is_not_due_is_not_listed(spool: SpoolWriter) -> None:
+    await put(spool)
+    now = spool.clock.now()
+    (lane,) = await spool.due_lanes(now, 10)
+    assert lane == DueLane(lane.id, RELAY, now, 0)
+    assert await spool.due_lanes(now - 1, 10) == []
