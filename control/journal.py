@@ -1,0 +1,221 @@
+"""The daemon's log: one line an event, to standard error or to syslog, with traces that can be turned on by subsystem.
+
+Guarantees: a line holds no control character and at most `MAX_LINE` octets, whatever a peer put into it; an exception takes
+the same one line; writing to syslog never waits.
+
+Failure: `UnknownSubsystem` for a trace of something that is not here. Lines that syslog does not take are counted, and the
+number is the first thing it hears when it listens again. A standard error that is closed loses its lines in silence.
+
+RFC 3164 4.1 (what syslog reads).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+#: Octets of one line: room for two long addresses and a remote server's reply, and what every syslog daemon takes whole.
+MAX_LINE: Final = 2000
+#: The innermost frames of an exception that are worth a line.
+MAX_FRAMES: Final = 6
+#: Where the machine's log daemon listens.
+SYSLOG_SOCKET: Final = "/dev/log"
+#: RFC 3164 4.1.1: facility 2 is "mail system".
+_FACILITY_MAIL: Final = 2 << 3
+#: Lower than DEBUG: a subsystem that is traced says everything.
+_TRACED: Final = 1
+
+#: The rooms of the house, each the parent of its modules' loggers.
+PACKAGES: Final = ("spool", "policy", "ingress", "scheduler", "delivery", "control")
+
+_MTA = ("delivery.relay", "delivery.client", "delivery.tls", "delivery.resolver", "delivery.routes")
+_BOUNCE = ("delivery.bounce", "delivery.dsn")
+#: What ``-T`` and ``smtpctl trace`` call a part of the daemon, and the loggers that speak for it.
+SUBSYSTEMS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "all": PACKAGES,
+        "bounce": _BOUNCE,
+        "bounces": _BOUNCE,
+        "expand": ("policy.expand",),
+        "lookup": ("policy.tables", "policy.credentials"),
+        "mda": ("delivery.maildir", "delivery.mbox", "delivery.command", "delivery.lmtp", "delivery.agent"),
+        "mta": _MTA,
+        "queue": ("spool",),
+        "rules": ("policy.ruleset", "policy.admit"),
+        "scheduler": ("scheduler",),
+        "smtp": ("ingress",),
+        "table": ("policy.tables",),
+        "tables": ("policy.tables",),
+        "transfer": _MTA,
+    }
+)
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SEVERITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+_DEBUG_SEVERITY = 7
+
+
+class UnknownSubsystem(ValueError):
+    """There is no such subsystem to trace."""
+
+
+class LineFormatter(logging.Formatter):
+    """One event, one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line without its end."""
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            text = f"{text} ({_trouble(record.exc_info[1])})"
+        return _bounded(_CONTROL.sub(_escape, _prefix(record) + text))
+
+
+class SyslogHandler(logging.Handler):
+    """Lines for the machine's log daemon, facility mail. Raises `OSError` when it is not there at the start."""
+
+    def __init__(self, path: str = SYSLOG_SOCKET) -> None:
+        super().__init__()
+        self._path = path
+        self._lost = 0
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            self._socket.connect(path)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand the line over, or count it as lost."""
+        if self._lost and self._send(4, f"warn: {self._lost} log lines are missing: syslog did not take them"):
+            self._lost = 0
+        if not self._send(_severity(record.levelno), self.format(record)):
+            self._lost += 1
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._socket.close()
+        super().close()
+
+    def _send(self, severity: int, text: str) -> bool:
+        stamp = time.strftime("%b %e %H:%M:%S")
+        line = f"<{_FACILITY_MAIL | severity}>{stamp} smtpd[{os.getpid()}]: {text}".encode()
+        try:
+            self._socket.send(line, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return self._send_again(line)
+        return True
+
+    def _send_again(self, line: bytes) -> bool:
+        """A log daemon that was started anew listens on a new socket of the same name."""
+        with contextlib.suppress(OSError):
+            self._socket.connect(self._path)
+            self._socket.send(line, socket.MSG_DONTWAIT)
+            return True
+        return False
+
+
+class Journal:
+    """Who may speak, and how loudly: the levels of the process's loggers, as ``-v``, ``-T`` and ``smtpctl`` set them."""
+
+    def __init__(self, handler: logging.Handler, verbose: bool = False) -> None:
+        handler.setFormatter(LineFormatter())
+        self._handler = handler
+        self._verbose = verbose
+        self._traced: set[str] = set()
+        root = logging.getLogger()
+        root.setLevel(logging.WARNING)
+        root.addHandler(handler)
+        self._apply()
+
+    def set_verbose(self, verbose: bool) -> None:
+        """Whether debug lines are written."""
+        self._verbose = verbose
+        self._apply()
+
+    def trace(self, subsystem: str) -> None:
+        """Have a subsystem say everything."""
+        self._traced.add(_known(subsystem))
+        self._apply()
+
+    def untrace(self, subsystem: str) -> None:
+        """The end of `trace`; ``all`` ends every trace."""
+        if _known(subsystem) == "all":
+            self._traced.clear()
+        self._traced.discard(subsystem)
+        self._apply()
+
+    def close(self) -> None:
+        """Give the loggers back as they were."""
+        logging.getLogger().removeHandler(self._handler)
+        for name in _every_logger():
+            logging.getLogger(name).setLevel(logging.NOTSET)
+        self._handler.close()
+
+    def _apply(self) -> None:
+        traced = {name for subsystem in self._traced for name in SUBSYSTEMS[subsystem]}
+        for name in _every_logger():
+            level = logging.NOTSET
+            if name in PACKAGES:
+                level = logging.DEBUG if self._verbose else logging.INFO
+            logging.getLogger(name).setLevel(_TRACED if name in traced else level)
+
+
+def open_journal(to_syslog: bool, verbose: bool = False) -> Journal:
+    """The log of this process: syslog if asked for and there, else standard error."""
+    if to_syslog:
+        try:
+            return Journal(SyslogHandler(), verbose)
+        except OSError as error:
+            journal = Journal(logging.StreamHandler(sys.stderr), verbose)
+            logging.getLogger(__name__).warning("no syslog at %s (%s): logging here", SYSLOG_SOCKET, error.strerror)
+            return journal
+    return Journal(logging.StreamHandler(sys.stderr), verbose)
+
+
+def _known(subsystem: str) -> str:
+    if subsystem not in SUBSYSTEMS:
+        raise UnknownSubsystem(f"invalid trace keyword: {subsystem} (known: {' '.join(SUBSYSTEMS)})")
+    return subsystem
+
+
+def _every_logger() -> frozenset[str]:
+    return frozenset(name for names in SUBSYSTEMS.values() for name in names)
+
+
+def _prefix(record: logging.LogRecord) -> str:
+    if record.levelno >= logging.ERROR:
+        return "error: "
+    if record.levelno >= logging.WARNING:
+        return "warn: "
+    return "" if record.levelno >= logging.INFO else f"debug: {record.name}: "
+
+
+def _severity(level: int) -> int:
+    return next((severity for least, severity in _SEVERITIES if level >= least), _DEBUG_SEVERITY)
+
+
+def _trouble(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
+    places = " > ".join(f"{os.path.basename(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames)
+    return f"{type(error).__name__}: {error}; {places}" if places else f"{type(error).__name__}: {error}"
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def _bounded(line: str) -> str:
+    raw = line.encode()
+    return line if len(raw) <= MAX_LINE else raw[: MAX_LINE - 3].decode(errors="ignore") + "..."

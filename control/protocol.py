@@ -1,0 +1,266 @@
+"""What ``smtpctl`` and the daemon say to one another: length-prefixed frames of typed structs.
+
+A client sends one request; the daemon answers with any number of rows and then `Done` or `Refused`, and waits for the next
+request. Times in rows are wall time (seconds since 1970), because rows are for people.
+
+Guarantees: a frame that is read is one of the structs named here, within its bounds.
+
+Failure: `ProtocolError` for anything else; the connection is worth nothing afterwards.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+
+#: Octets of a request: an action's name and a domain are the longest things in one.
+MAX_REQUEST: Final = 4096
+#: Octets of an answer's frame: a row with two addresses and a reply, each escaped, or a `Chunk`.
+MAX_ANSWER: Final = 256 * 1024
+#: Octets of a message in one `Chunk`.
+CHUNK: Final = 64 * 1024
+
+_LENGTH = struct.Struct("!I")
+#: Octets in front of each frame that tell its length.
+PREFIX: Final = _LENGTH.size
+
+Id: TypeAlias = Annotated[str, msgspec.Meta(max_length=64)]
+Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=255)]
+
+
+class ProtocolError(Exception):
+    """The other side does not speak this protocol."""
+
+
+class Request(msgspec.Struct, frozen=True, tag=True):
+    """Something that ``smtpctl`` wants. ``id`` is ``all``, a message id or its beginning, or an envelope id."""
+
+
+class ShowQueue(Request, frozen=True):
+    """An `EnvelopeRow` for each envelope; all of them, or those of one message."""
+
+    id: Id = "all"
+
+
+class ShowMessage(Request, frozen=True):
+    """The message, trace headers and all, in `Chunk`s."""
+
+    id: Id
+
+
+class ShowAttempts(Request, frozen=True):
+    """The history of a message or an envelope: `AttemptRow`s, oldest first."""
+
+    id: Id
+
+
+class ShowLanes(Request, frozen=True):
+    """A `LaneRow` for each lane."""
+
+
+class ShowStatus(Request, frozen=True):
+    """A `StatusRow` for each part that can be paused."""
+
+
+class ShowStats(Request, frozen=True):
+    """A `StatRow` for each figure."""
+
+
+class Change(Request, frozen=True):
+    """``schedule``, ``remove``, ``hold`` or ``release`` envelopes; `Done` says how many."""
+
+    verb: Name
+    id: Id
+
+
+class Pause(Request, frozen=True):
+    """Stop or start a part: ``mta``, ``mda`` or ``smtp``."""
+
+    part: Name
+    paused: bool
+
+
+class PauseLane(Request, frozen=True):
+    """Stop or start a lane."""
+
+    action: Name
+    key: Name
+    paused: bool
+
+
+class Trace(Request, frozen=True):
+    """Turn the trace of a subsystem on or off."""
+
+    subsystem: Name
+    on: bool
+
+
+class Log(Request, frozen=True):
+    """Turn debug lines on or off."""
+
+    verbose: bool
+
+
+class Answer(msgspec.Struct, frozen=True, tag=True):
+    """Something that the daemon says."""
+
+
+class EnvelopeRow(Answer, frozen=True, kw_only=True):
+    """An envelope with all that is known of it."""
+
+    id: str
+    message: str
+    #: ``mail``, or the report it is: ``failed``, ``delayed``, ``delivered``, ``relayed``.
+    kind: str
+    #: ``ready``, ``inflight``, ``held`` or ``damaged``.
+    state: str
+    #: Empty for the null sender.
+    sender: str
+    recipient: str
+    destination: str
+    #: The local user, or empty when it leaves this machine.
+    user: str
+    action: str
+    #: The lane's key.
+    key: str
+    #: Octets of the message.
+    size: int
+    #: IP address, or ``local``.
+    client: str
+    login: str
+    uid: int | None
+    arrived: float
+    expires: float
+    #: When it is tried next: its own time, or its lane's if that is later.
+    next_try: float
+    #: Its lane is paused, or parked by the configuration: it is not tried before that ends.
+    lane_stopped: bool
+    #: When an attempt ended last; None when none was made.
+    last_try: float | None
+    attempts: int
+    #: Why it waits: what its own last attempt came to, or its lane's.
+    error: str
+
+
+class AttemptRow(Answer, frozen=True, kw_only=True):
+    """One try, and what came of it."""
+
+    envelope: str
+    sender: str
+    recipient: str
+    destination: str
+    started: float
+    ended: float
+    route: str
+    #: The host that answered, or empty.
+    remote: str
+    #: ``delivered``, ``deferred``, ``failed`` or ``expired``.
+    event: str
+    #: How far it came: ``connect``, ``tls``, ``auth``, ``mail``, ``rcpt``, ...
+    stage: str
+    #: Code, enhanced status and text.
+    reply: str
+
+
+class LaneRow(Answer, frozen=True, kw_only=True):
+    """What waits together."""
+
+    action: str
+    key: str
+    #: Envelopes in it.
+    waiting: int
+    #: When it is tried next, or None: it is empty, or stands still.
+    next_try: float | None
+    #: Failures of its route in a row.
+    failures: int
+    paused: bool
+    #: The configuration has lost its action.
+    parked: bool
+    error: str
+
+
+class StatusRow(Answer, frozen=True):
+    """Whether a part runs."""
+
+    part: str
+    running: bool
+
+
+class StatRow(Answer, frozen=True):
+    """One figure by its name."""
+
+    name: str
+    value: str
+
+
+class Chunk(Answer, frozen=True):
+    """A piece of a message."""
+
+    data: bytes
+
+
+class Done(Answer, frozen=True):
+    """The request is fulfilled. ``count`` is how many envelopes it changed."""
+
+    count: int = 0
+
+
+class Refused(Answer, frozen=True):
+    """The request is not fulfilled, for this reason; what was said before this is not the whole."""
+
+    reason: str
+
+
+AnyRequest: TypeAlias = (
+    ShowQueue
+    | ShowMessage
+    | ShowAttempts
+    | ShowLanes
+    | ShowStatus
+    | ShowStats
+    | Change
+    | Pause
+    | PauseLane
+    | Trace
+    | Log
+)
+AnyAnswer: TypeAlias = EnvelopeRow | AttemptRow | LaneRow | StatusRow | StatRow | Chunk | Done | Refused
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_REQUEST: Final = msgspec.msgpack.Decoder(AnyRequest)
+_ANSWER: Final = msgspec.msgpack.Decoder(AnyAnswer)
+
+
+def frame(value: Request | Answer) -> bytes:
+    """``value`` as it goes through the socket."""
+    payload = _ENCODER.encode(value)
+    return _LENGTH.pack(len(payload)) + payload
+
+
+def payload_length(prefix: bytes, limit: int) -> int:
+    """How many octets follow ``prefix``; raises `ProtocolError` above ``limit``."""
+    (length,) = _LENGTH.unpack(prefix)
+    if length > limit:
+        raise ProtocolError(f"a frame of {length} octets is more than the {limit} allowed")
+    assert isinstance(length, int)
+    return length
+
+
+def read_request(payload: bytes) -> AnyRequest:
+    """The request in a frame."""
+    try:
+        request: AnyRequest = _REQUEST.decode(payload)
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"not a request: {error}") from None
+    return request
+
+
+def read_answer(payload: bytes) -> AnyAnswer:
+    """The answer in a frame."""
+    try:
+        answer: AnyAnswer = _ANSWER.decode(payload)
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"not an answer: {error}") from None
+    return answer

@@ -1,0 +1,188 @@
+"""The log: one line an event, whatever is in it, to whoever listens."""
+
+from __future__ import annotations
+
+import io
+import logging
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from control.journal import MAX_LINE, SUBSYSTEMS, Journal, SyslogHandler, UnknownSubsystem
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def written() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def journal(written: io.StringIO) -> Iterator[Journal]:
+    journal = Journal(logging.StreamHandler(written))
+    yield journal
+    journal.close()
+
+
+def test_an_event_is_written_bare(journal: Journal, written: io.StringIO) -> None:
+    logging.getLogger("ingress.session").info("%s smtp connected address=%s", "0123456789abcdef", "127.0.0.1")
+    assert written.getvalue() == "0123456789abcdef smtp connected address=127.0.0.1\n"
+
+
+def test_what_a_peer_said_stays_on_its_line(journal: Journal, written: io.StringIO) -> None:
+    logging.getLogger("ingress").warning("bad-input %s", "x\r\ny\x1b[31m\u2028\ud800")
+    assert written.getvalue() == "warn: bad-input x\\x0d\\x0ay\\x1b[31m\\u2028\\ud800\n"
+
+
+def test_an_endless_line_is_cut(journal: Journal, written: io.StringIO) -> None:
+    logging.getLogger("ingress").info("é" * 60_000)
+    line = written.getvalue().rstrip("\n")
+    assert len(line.encode()) <= MAX_LINE
+    assert line.endswith("é...")
+
+
+def test_an_exception_takes_one_line_that_names_its_place(journal: Journal, written: io.StringIO) -> None:
+    try:
+        int("no number")
+    except ValueError:
+        logging.getLogger("delivery").exception("stray exception")
+    line = written.getvalue()
+    assert line.count("\n") == 1
+    assert line.startswith("error: stray exception (ValueError: invalid literal")
+    assert f"{Path(__file__).name}:" in line
+
+
+def test_debug_lines_wait_for_verbose(journal: Journal, written: io.StringIO) -> None:
+    log = logging.getLogger("scheduler.runner")
+    log.debug("unheard")
+    journal.set_verbose(True)
+    log.debug("heard")
+    journal.set_verbose(False)
+    log.debug("unheard again")
+    assert written.getvalue() == "debug: scheduler.runner: heard\n"
+
+
+def test_a_trace_opens_its_subsystem_and_no_other(journal: Journal, written: io.StringIO) -> None:
+    journal.trace("smtp")
+    logging.getLogger("ingress.session").debug("heard")
+    logging.getLogger("scheduler.runner").debug("unheard")
+    journal.untrace("smtp")
+    logging.getLogger("ingress.session").debug("unheard too")
+    assert written.getvalue() == "debug: ingress.session: heard\n"
+
+
+def test_a_logger_of_two_traced_subsystems_speaks_until_both_end(journal: Journal, written: io.StringIO) -> None:
+    journal.trace("mta")
+    journal.trace("transfer")
+    journal.untrace("mta")
+    logging.getLogger("delivery.relay").debug("heard")
+    assert written.getvalue() == "debug: delivery.relay: heard\n"
+
+
+def test_untrace_all_ends_every_trace(journal: Journal, written: io.StringIO) -> None:
+    journal.trace("mta")
+    journal.trace("all")
+    journal.untrace("all")
+    logging.getLogger("delivery.relay").debug("unheard")
+    assert written.getvalue() == ""
+
+
+def test_an_unknown_subsystem_is_named_with_the_known_ones(journal: Journal) -> None:
+    with pytest.raises(UnknownSubsystem, match=r"invalid trace keyword: imsg \(known: all bounce"):
+        journal.trace("imsg")
+
+
+def test_libraries_are_heard_from_warnings_on(journal: Journal, written: io.StringIO) -> None:
+    journal.set_verbose(True)
+    logging.getLogger("asyncio").debug("unheard")
+    logging.getLogger("asyncio").warning("heard")
+    assert written.getvalue() == "warn: heard\n"
+
+
+def test_every_traced_name_belongs_to_a_room() -> None:
+    names = {name for names in SUBSYSTEMS.values() for name in names}
+    assert {name for name in names if not (ROOT / name.split(".")[0]).is_dir()} == set()
+
+
+class LogDaemon:
+    """Stands where /dev/log is."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.socket = self.listen()
+
+    def listen(self) -> socket.socket:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        listening.bind(str(self.path))
+        listening.settimeout(5)
+        return listening
+
+    def restart(self) -> None:
+        self.close()
+        self.socket = self.listen()
+
+    def line(self) -> str:
+        return self.socket.recv(65536).decode()
+
+    def drain(self) -> list[str]:
+        self.socket.settimeout(0)
+        lines = []
+        while True:
+            try:
+                lines.append(self.line())
+            except BlockingIOError:
+                return lines
+
+    def close(self) -> None:
+        self.socket.close()
+        self.path.unlink()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[LogDaemon]:
+    daemon = LogDaemon(tmp_path / "log")
+    yield daemon
+    daemon.close()
+
+
+@pytest.fixture
+def syslog(daemon: LogDaemon) -> Iterator[Journal]:
+    journal = Journal(SyslogHandler(str(daemon.path)))
+    yield journal
+    journal.close()
+
+
+@pytest.mark.parametrize(("level", "priority"), [("error", 19), ("warning", 20), ("info", 22)])
+def test_syslog_hears_the_mail_facility_and_the_severity(
+    daemon: LogDaemon, syslog: Journal, level: str, priority: int
+) -> None:
+    getattr(logging.getLogger("spool"), level)("the spool is open")
+    line = daemon.line()
+    assert line.startswith(f"<{priority}>")
+    assert " smtpd[" in line
+    assert line.endswith("the spool is open")
+
+
+def test_a_log_daemon_that_was_restarted_is_found_again(daemon: LogDaemon, syslog: Journal) -> None:
+    daemon.restart()
+    logging.getLogger("spool").info("after the restart")
+    assert daemon.line().endswith("after the restart")
+
+
+def test_lines_that_syslog_did_not_take_are_counted(daemon: LogDaemon, syslog: Journal) -> None:
+    log = logging.getLogger("spool")
+    sent = 20_000
+    for number in range(sent):
+        log.info("line %d", number)
+    kept = len(daemon.drain())
+    assert kept < sent
+    log.info("the last one")
+    assert f"{sent - kept} log lines are missing" in daemon.drain()[0]
+
+
+def test_no_syslog_at_all_is_an_error_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        SyslogHandler(str(tmp_path / "nobody"))
