@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from control.journal import MAX_LINE, SUBSYSTEMS, Journal, SyslogHandler, UnknownSubsystem
+from control.journal import MAX_LINE, SUBSYSTEMS, Journal, LineFormatter, SyslogHandler, UnknownSubsystem
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,9 +32,10 @@ def test_an_event_is_written_bare(journal: Journal, written: io.StringIO) -> Non
     assert written.getvalue() == "0123456789abcdef smtp connected address=127.0.0.1\n"
 
 
-def test_what_a_peer_said_stays_on_its_line(journal: Journal, written: io.StringIO) -> None:
-    logging.getLogger("ingress").warning("bad-input %s", "x\r\ny\x1b[31m\u2028\ud800")
-    assert written.getvalue() == "warn: bad-input x\\x0d\\x0ay\\x1b[31m\\u2028\\ud800\n"
+def test_what_a_peer_said_stays_on_its_line() -> None:
+    said = ("x\r\ny\x1b[31m\u2028\ud800",)
+    record = logging.LogRecord("ingress", logging.WARNING, "", 0, "bad-input %s", said, None)
+    assert LineFormatter().format(record) == "warn: bad-input x\\x0d\\x0ay\\x1b[31m\\u2028\\ud800"
 
 
 def test_an_endless_line_is_cut(journal: Journal, written: io.StringIO) -> None:
