@@ -21,7 +21,7 @@ from spool.bodies import BodyWriter
 from spool.clock import SpoolClock
 from spool.ids import EnvelopeId, MessageId
 from spool.intent import MboxIntent
-from spool.lane import ClaimOrder, DueLane, Lane, LaneStatus, LaneVerdict
+from spool.lane import ClaimOrder, DueLane, Lane, LaneStatus, LaneVerdict, LaneWish
 from spool.message import Claimed, Destination, Submission
 from spool.report import ReportLine
 from spool.selection import Selection
@@ -59,8 +59,14 @@ class SpoolDoor(Protocol):
 
     # -- out ----------------------------------------------------------------------------------------------------------
 
-    async def due_lanes(self, now: int, limit: int, after: DueLane | None = None) -> list[DueLane]:
-        """Open lanes with something due at ``now``, earliest first; ``after`` is the last one of the page before."""
+    async def due_lanes(self, now: int, wishes: Sequence[LaneWish]) -> list[list[DueLane]]:
+        """Open lanes with something due at ``now``: a page for each wish, earliest first.
+
+        What it costs depends on the lanes that are answered, not on those that are due.
+        """
+
+    async def lane_actions(self) -> list[str]:
+        """The actions that lanes name, the empty one of reports among them, in alphabetical order."""
 
     async def next_wake(self, after: int | None = None) -> int | None:
         """When the next lane (of those that wake later than ``after``) wakes; None when none ever does."""

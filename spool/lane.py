@@ -36,6 +36,17 @@ class DueLane:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneWish:
+    """A wish to know at most ``limit`` due lanes of one action: of those whose route works, or of the ``failing`` ones."""
+
+    action: str
+    failing: bool
+    limit: int
+    #: The last lane of the page before; None begins anew.
+    after: DueLane | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimOrder:
     """A wish for at most ``room`` due envelopes of one lane."""
 

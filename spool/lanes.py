@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from spool.lane import DueLane, Lane, LaneStatus
+from spool.lane import DueLane, Lane, LaneStatus, LaneWish
 from spool.message import Destination
 from spool.rows import STATES, read_destination
 from spool.store import SQL, Transaction
@@ -22,11 +22,16 @@ STEP: Final = 256
 _BEGINNING: Final = -1
 
 
-def due_lanes(connection: sqlite3.Connection, now: int, limit: int, after: DueLane | None) -> list[DueLane]:
+def due_lanes(connection: sqlite3.Connection, now: int, wish: LaneWish) -> list[DueLane]:
     """Open lanes with something due, earliest first."""
-    wake, last = (after.wake, after.id) if after else (_BEGINNING, _BEGINNING)
-    rows = connection.execute(SQL["due_lanes"], (now, wake, last, limit))
+    wake, last = (wish.after.wake, wish.after.id) if wish.after else (_BEGINNING, _BEGINNING)
+    rows = connection.execute(SQL["due_lanes"], (wish.action, int(wish.failing), now, wake, last, wish.limit))
     return [DueLane(number, Lane(action, key), wake, failures) for number, action, key, wake, failures in rows]
+
+
+def lane_actions(connection: sqlite3.Connection) -> list[str]:
+    """The actions that lanes name, in alphabetical order."""
+    return [action for (action,) in connection.execute(SQL["lane_actions"])]
 
 
 def next_wake(connection: sqlite3.Connection, after: int | None) -> int | None:

@@ -52,13 +52,14 @@ class Subject:
     sender: Address
     destination: tuple[str, str, str, str, str]
     given: Address
+    deadline: int
 
     @classmethod
     def of(cls, row: Row) -> Subject:
-        """The subject of the first 15 columns of ``inflight``, ``overdue`` or ``unwarned``."""
+        """The subject of the first 16 columns of ``inflight``, ``overdue`` or ``unwarned``."""
         sender = Address(row[6], row[7])
         given = sender if row[13] is None else Address(row[13], row[14])
-        return cls(row[0], row[1], row[2], KINDS[row[3]], row[4], row[5], sender, row[8:13], given)
+        return cls(row[0], row[1], row[2], KINDS[row[3]], row[4], row[5], sender, row[8:13], given, row[15])
 
     @property
     def address(self) -> Address:
@@ -100,7 +101,7 @@ def expire(tx: Transaction, lane_id: int, at: int) -> int:
     rows = tx.execute(SQL["overdue"], (lane_id, at, SWEEP_BATCH)).fetchall()
     for row in rows:
         subject = Subject.of(row)
-        envelope = envelope_id(MessageId(row[16]), row[17])
+        envelope = envelope_id(MessageId(row[17]), row[18])
         write_history(tx, subject, Attempt(envelope, at, at, "", outcome), Event.EXPIRED)
         kind = report_owed(subject.kind, subject.sender, _notify(row), Event.EXPIRED, outcome)
         if kind is not None:
@@ -119,7 +120,7 @@ def warn(tx: Transaction, lane_id: int, at: int, warn_intervals: tuple[int, ...]
         kind = report_owed(subject.kind, subject.sender, _notify(row), Event.DEFERRED, outcome)
         if kind is not None:
             add_report(tx, subject, kind, _Line(Event.DEFERRED, outcome, at))
-        tx.execute(SQL["set_warn_at"], (next_warning(row[18], at, warn_intervals), subject.envelope))
+        tx.execute(SQL["set_warn_at"], (next_warning(row[19], at, warn_intervals), subject.envelope))
     return len(rows)
 
 
@@ -144,7 +145,8 @@ def add_report(tx: Transaction, subject: Subject, kind: Kind, line: _Line) -> No
     open_report: Row | None = tx.execute(SQL["open_report"], (subject.message, KIND_CODE[kind])).fetchone()
     report = open_report[0] if open_report else _new_report(tx, subject.message, kind)
     columns = (report, subject.message, subject.recipient, *subject.destination)
-    tx.execute(SQL["insert_report"], (*columns, EVENT_CODE[line.event], line.at, *outcome_columns(line.outcome)))
+    what = (EVENT_CODE[line.event], line.at, subject.deadline, *outcome_columns(line.outcome))
+    tx.execute(SQL["insert_report"], (*columns, *what))
 
 
 def _new_report(tx: Transaction, message: int, kind: Kind) -> int:
@@ -186,4 +188,4 @@ def _lane_trouble(tx: Transaction, lane_id: int) -> Deferred:
 
 
 def _notify(row: Row) -> Notify:
-    return Notify(row[15] or 0)
+    return Notify(row[16] or 0)

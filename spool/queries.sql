@@ -59,10 +59,19 @@ WHERE id IN (SELECT value FROM json_each(?)) AND NOT EXISTS (SELECT 1 FROM envel
 RETURNING file;
 
 -- name: due_lanes
--- A page of open lanes, earliest first, after (wake, id).
+-- A page of open lanes of one action whose route works or fails, earliest first, after (wake, id).
 SELECT id, action, key, wake, failures FROM lane
-WHERE wake <= ? AND (wake, id) > (?, ?)
+WHERE action = ? AND failing = ? AND wake <= ? AND (wake, id) > (?, ?)
 ORDER BY wake, id LIMIT ?;
+
+-- name: lane_actions
+-- Every action that has a lane: a jump from one to the next, whatever the number of lanes.
+WITH RECURSIVE found (action) AS (
+    SELECT min(action) FROM lane
+    UNION ALL
+    SELECT (SELECT min(action) FROM lane WHERE action > found.action) FROM found WHERE found.action IS NOT NULL
+)
+SELECT action FROM found WHERE action IS NOT NULL;
 
 -- name: next_wake
 SELECT wake FROM lane WHERE wake > ? ORDER BY wake LIMIT 1;
@@ -106,7 +115,7 @@ UPDATE envelope SET state = 1 WHERE id IN (SELECT value FROM json_each(?));
 -- name: inflight
 -- One envelope in flight, with what its history and its report will say of it.
 SELECT envelope.id, message.id, lane, kind, asked, recipient, sender_local, sender_domain,
-    envelope.local, envelope.domain, user, extension, target, recipient.local, recipient.domain
+    envelope.local, envelope.domain, user, extension, target, recipient.local, recipient.domain, deadline
 FROM message JOIN envelope ON envelope.message = message.id
     LEFT JOIN recipient ON recipient.message = message.id AND number = envelope.recipient
 WHERE message.name = ? AND ordinal = ? AND state = 1;
@@ -138,13 +147,13 @@ UPDATE message SET last_ordinal = last_ordinal + 1 WHERE id = ? RETURNING last_o
 
 -- name: insert_report
 INSERT INTO report (
-    envelope, message, recipient, local, domain, user, extension, target, event, at,
+    envelope, message, recipient, local, domain, user, extension, target, event, at, deadline,
     outcome, code, status, text, remote, stage, dsn_passed_on
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: report_lines
 SELECT recipient.local, recipient.domain, orcpt, notify, notify_given,
-    report.local, report.domain, user, extension, target, event, at,
+    report.local, report.domain, user, extension, target, event, at, deadline,
     outcome, code, status, text, remote, stage, dsn_passed_on
 FROM report JOIN recipient ON recipient.message = report.message AND number = report.recipient
 WHERE envelope = ? ORDER BY report.id;
@@ -158,7 +167,7 @@ UPDATE lane SET failures = 0, not_before = 0, last_error = '' WHERE id = ? AND (
 -- name: overdue
 -- Waiting envelopes of a lane whose deadline has passed, earliest first.
 SELECT envelope.id, message.id, lane, kind, asked, recipient, sender_local, sender_domain,
-    envelope.local, envelope.domain, user, extension, target, recipient.local, recipient.domain,
+    envelope.local, envelope.domain, user, extension, target, recipient.local, recipient.domain, deadline,
     notify, message.name, ordinal
 FROM envelope JOIN message ON message.id = envelope.message
     LEFT JOIN recipient ON recipient.message = message.id AND number = envelope.recipient
@@ -168,7 +177,7 @@ ORDER BY deadline LIMIT ?;
 -- name: unwarned
 -- Waiting envelopes of a lane whose sender is owed a delay notice, earliest first.
 SELECT envelope.id, message.id, lane, kind, asked, recipient, sender_local, sender_domain,
-    envelope.local, envelope.domain, user, extension, target, recipient.local, recipient.domain,
+    envelope.local, envelope.domain, user, extension, target, recipient.local, recipient.domain, deadline,
     notify, message.name, ordinal, arrived
 FROM envelope JOIN message ON message.id = envelope.message
     LEFT JOIN recipient ON recipient.message = message.id AND number = envelope.recipient
@@ -232,7 +241,7 @@ UPDATE lane SET not_before = 0 WHERE not_before > 0 AND id IN (SELECT value FROM
 
 -- name: subject
 SELECT envelope.id, message.id, lane, kind, asked, recipient, sender_local, sender_domain,
-    envelope.local, envelope.domain, user, extension, target, recipient.local, recipient.domain,
+    envelope.local, envelope.domain, user, extension, target, recipient.local, recipient.domain, deadline,
     notify, message.name, ordinal
 FROM envelope JOIN message ON message.id = envelope.message
     LEFT JOIN recipient ON recipient.message = message.id AND number = envelope.recipient

@@ -18,3 +18,5 @@ class ReportLine:
     event: Event
     outcome: Outcome
     at: int
+    #: Until when it is or was tried (spool ms).
+    deadline: int

@@ -186,7 +186,12 @@ def read_report_line(row: Row) -> ReportLine:
     """The line of a row of ``report_lines``."""
     try:
         return ReportLine(
-            read_recipient(row[:5]), read_destination(row[5:10]), EVENTS[row[10]], read_outcome(row[12:]), row[11]
+            read_recipient(row[:5]),
+            read_destination(row[5:10]),
+            EVENTS[row[10]],
+            read_outcome(row[13:]),
+            row[11],
+            row[12],
         )
     except (KeyError, TypeError) as error:
         raise CorruptRow(f"report line: {error!r}") from error

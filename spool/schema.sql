@@ -78,12 +78,17 @@ CREATE TABLE lane (
     wake         INTEGER GENERATED ALWAYS AS (
         CASE WHEN paused OR parked THEN NULL ELSE max(next_due, not_before) END
     ) VIRTUAL,
+    failing       INTEGER GENERATED ALWAYS AS (failures > 0) VIRTUAL,
     UNIQUE (action, key)
 ) STRICT;
 
 -- name: lane_wake
 -- Which lanes have something to do, and when. max() of two values is NULL when one is.
 CREATE INDEX lane_wake ON lane (wake) WHERE wake IS NOT NULL;
+
+-- name: lane_due
+-- The same for one action, those whose route fails apart: nothing that may not be tried now is read over to find what may.
+CREATE INDEX lane_due ON lane (action, failing, wake) WHERE wake IS NOT NULL;
 
 -- name: envelope
 -- One final destination. "recipient" is NULL for a report, which goes to the message's sender.
@@ -147,6 +152,7 @@ CREATE TABLE report (
     target        TEXT    NOT NULL,
     event         INTEGER NOT NULL,
     at            INTEGER NOT NULL,
+    deadline      INTEGER NOT NULL,
     outcome       INTEGER NOT NULL,
     code          INTEGER NOT NULL,
     status        TEXT    NOT NULL,

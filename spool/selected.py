@@ -160,7 +160,7 @@ def _remember_removal(tx: Transaction, one: Chosen) -> None:
     if row is None:
         _log.warning("an unreadable envelope was removed", extra={"row": one.id})
         return
-    attempt = Attempt(envelope_id(MessageId(row[16]), row[17]), tx.now, tx.now, "operator", _REMOVED)
+    attempt = Attempt(envelope_id(MessageId(row[17]), row[18]), tx.now, tx.now, "operator", _REMOVED)
     write_history(tx, Subject.of(row), attempt, Event.FAILED)
 
 

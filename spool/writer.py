@@ -25,7 +25,7 @@ from spool.errors import SpoolLost, SpoolUnavailable
 from spool.files import Ops, SystemOps
 from spool.ids import EnvelopeId, MessageId
 from spool.intent import MboxIntent
-from spool.lane import ClaimOrder, DueLane, Lane, LaneStatus, LaneVerdict
+from spool.lane import ClaimOrder, DueLane, Lane, LaneStatus, LaneVerdict, LaneWish
 from spool.layout import Layout
 from spool.message import Claimed, Destination, Submission
 from spool.opening import OpenSpool, open_spool
@@ -111,9 +111,13 @@ class SpoolWriter:
 
     # -- out ----------------------------------------------------------------------------------------------------------
 
-    async def due_lanes(self, now: int, limit: int, after: DueLane | None = None) -> list[DueLane]:
-        """Open lanes with something due, earliest first."""
-        return await self._read(lambda connection: lane_table.due_lanes(connection, now, limit, after))
+    async def due_lanes(self, now: int, wishes: Sequence[LaneWish]) -> list[list[DueLane]]:
+        """Open lanes with something due, a page for each wish, earliest first."""
+        return await self._read(lambda connection: [lane_table.due_lanes(connection, now, wish) for wish in wishes])
+
+    async def lane_actions(self) -> list[str]:
+        """The actions that lanes name."""
+        return await self._read(lane_table.lane_actions)
 
     async def next_wake(self, after: int | None = None) -> int | None:
         """When the next lane wakes."""

@@ -10,11 +10,24 @@ import pytest
 from spool.bodies import SMALL_BODY
 from spool.errors import DuplicateMessage, SpoolInUse
 from spool.ids import new_message_id
-from spool.lane import REPORTS, DueLane
+from spool.lane import REPORTS, DueLane, Lane, LaneFailed, LaneWish
 from spool.layout import Layout, layout
 from spool.state import Event, Kind
 from spool.writer import SpoolWriter
-from tests.tools.spooled import DONE, HOUR, LATER, NEVER, RELAY, HandClock, Letter, put, record, submission, take
+from tests.tools.spooled import (
+    DONE,
+    HOUR,
+    LATER,
+    NEVER,
+    RELAY,
+    HandClock,
+    Letter,
+    due_lanes,
+    put,
+    record,
+    submission,
+    take,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -81,6 +94,7 @@ async def test_a_failure_queues_its_report_in_the_same_commit(spool: SpoolWriter
     assert (report.envelope.kind, report.envelope.lane) == (Kind.FAILED, REPORTS)
     (line,) = await spool.report_lines(report.envelope.id)
     assert (line.recipient, line.event, line.outcome) == (claimed.envelope.recipient, Event.FAILED, NEVER)
+    assert line.deadline == claimed.envelope.deadline
 
 
 async def test_a_message_is_accepted_once(spool: SpoolWriter) -> None:
@@ -131,6 +145,32 @@ async def test_what_was_in_flight_at_a_stop_is_ready_again_and_says_so(place: La
 async def test_a_lane_that_is_not_due_is_not_listed(spool: SpoolWriter) -> None:
     await put(spool)
     now = spool.clock.now()
-    (lane,) = await spool.due_lanes(now, 10)
+    (lane,) = await due_lanes(spool)
     assert lane == DueLane(lane.id, RELAY, now, 0)
-    assert await spool.due_lanes(now - 1, 10) == []
+    assert await due_lanes(spool, now - 1) == []
+
+
+async def test_due_lanes_are_answered_by_action_and_health_in_pages(spool: SpoolWriter, clock: HandClock) -> None:
+    for key in ("a.example", "b.example", "c.example"):
+        await put(spool, Letter(lane=Lane("mx", key)))
+        clock.advance(1)
+    await put(spool, Letter(lane=Lane("local", "ann")))
+    now = spool.clock.now()
+    (failed,) = (lane for lane in await due_lanes(spool) if lane.lane.key == "b.example")
+    await spool.record([], [LaneFailed(failed.id, now, now, "no route")])
+    first, failing, other = await spool.due_lanes(
+        now, [LaneWish("mx", False, 1), LaneWish("mx", True, 10), LaneWish("local", False, 10)]
+    )
+    (second,) = await spool.due_lanes(now, [LaneWish("mx", False, 10, first[-1])])
+    keys = [[lane.lane.key for lane in page] for page in (first, failing, other, second)]
+    assert keys == [["a.example"], ["b.example"], ["ann"], ["c.example"]]
+
+
+async def test_every_action_that_has_a_lane_is_named_once(spool: SpoolWriter) -> None:
+    for lane in (Lane("mx", "a.example"), Lane("mx", "b.example"), REPORTS, Lane("local", "ann")):
+        await put(spool, Letter(lane=lane))
+    assert await spool.lane_actions() == ["", "local", "mx"]
+
+
+async def test_no_lane_names_no_action(spool: SpoolWriter) -> None:
+    assert await spool.lane_actions() == []

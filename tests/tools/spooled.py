@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from spool.address import Address, parse_address
 from spool.bodies import StoredBody
 from spool.ids import MessageId, new_message_id
-from spool.lane import ClaimOrder, Lane
+from spool.lane import ClaimOrder, DueLane, Lane, LaneWish
 from spool.message import Claimed, Destination, Message, NewEnvelope, Notify, Recipient, Submission
 from spool.outcome import Attempt, Deferred, Delivered, Failed, Outcome, Stage
 from spool.reply import Reply
@@ -88,8 +88,15 @@ async def put(spool: SpoolWriter, letter: Letter | None = None) -> MessageId:
 
 async def take(spool: SpoolWriter, room: int = 100) -> list[Claimed]:
     """Claim what is due, in every lane."""
-    due = await spool.due_lanes(spool.clock.now(), 1000)
-    return await spool.claim([ClaimOrder(lane.id, room) for lane in due])
+    return await spool.claim([ClaimOrder(lane.id, room) for lane in await due_lanes(spool)])
+
+
+async def due_lanes(spool: SpoolWriter, now: int | None = None) -> list[DueLane]:
+    """What is due in the lanes of every action, failing ones last."""
+    actions = await spool.lane_actions()
+    wishes = [LaneWish(action, failing, 1000) for failing in (False, True) for action in actions]
+    pages = await spool.due_lanes(spool.clock.now() if now is None else now, wishes)
+    return [lane for page in pages for lane in page]
 
 
 def settlement(spool: SpoolWriter, claimed: Claimed, outcome: Outcome, due: int = 0) -> Settlement:
