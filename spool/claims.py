@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-from spool.bodies import Body, SmallBody, checksum
+from spool.bodies import Body, BodyFiles, SmallBody, checksum
 from spool.database import is_unreadable
 from spool.errors import BodyDamaged, UnknownEnvelope
 from spool.ids import EnvelopeId
@@ -44,7 +44,7 @@ def claim(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
             claimed[row[0]] = _claimed(row, lane, messages.get(row[1]))
         except (CorruptRow, BodyDamaged) as error:
             damage(tx, row[0], str(error))
-    tx.execute(SQL["mark_inflight"], (json.dumps(list(claimed)),))
+    tx.execute(SQL["mark_inflight"], (tx.now, json.dumps(list(claimed))))
     tx.lanes.add(order.lane_id)
     return list(claimed.values())
 
@@ -97,15 +97,16 @@ def _messages(tx: Transaction, ids: Iterable[int]) -> dict[int, _Found]:
 
 def _found(tx: Transaction, row: Row) -> _Found:
     try:
-        return read_message(row[1:16]), _body(tx, row)
+        return read_message(row[1:16]), find_body(tx.bodies, row)
     except (CorruptRow, BodyDamaged) as error:
         return error
 
 
-def _body(tx: Transaction, row: Row) -> Body:
+def find_body(bodies: BodyFiles, row: Row) -> Body:
+    """The body of a row of ``claimed_messages``; raises `BodyDamaged`."""
     size, digest, file, content = row[6], row[16], row[17], row[18]
     if file is not None:
-        return tx.bodies.large(file, size, digest)
+        return bodies.large(file, size, digest)
     if content is None:
         raise BodyDamaged(f"the body of {row[1]} is missing")
     if len(content) != size or checksum(content) != digest:

@@ -24,6 +24,10 @@ class SpoolInUse(SpoolError):
     """Another process holds the spool. Starting a second one is refused."""
 
 
+class SpoolForbidden(SpoolError, PermissionError):
+    """Only root and the spool's owner may read a spool from its files; others ask the daemon."""
+
+
 class SpoolTooNew(SpoolError):
     """A later version of Mailspool wrote this spool. Nothing was touched."""
 

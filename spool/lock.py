@@ -61,7 +61,9 @@ class SpoolLock:
             raise SpoolInUse(_complaint(os.path.dirname(path)))
 
     def _try(self, path: str, mode: int) -> bool:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        # Whoever only reads makes no file: root's would keep the daemon's user out.
+        access = os.O_RDONLY if mode == fcntl.LOCK_SH else os.O_RDWR | os.O_CREAT
+        descriptor = os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -86,7 +86,7 @@ def _open(spool_dir: str, lock: SpoolLock, clock: Clock, ops: Ops) -> OpenSpool:
     connection = connect(path)
     try:
         was_clean = _make_ready(connection, ops)
-        store = Store(connection, bodies, SpoolClock(clock, _last_mark(connection)), ops)
+        store = Store(connection, bodies, SpoolClock(clock, last_mark(connection)), ops)
         _commit(store, _begin)
         instance = read_fact(connection, "instance")
         return OpenSpool(store, lock, instance, was_clean)
@@ -149,7 +149,8 @@ def write_mark(tx: Transaction) -> None:
     tx.execute(SQL["set_time_mark"], (mark.boot_id, mark.boottime_ms, mark.wall, mark.spool_ms))
 
 
-def _last_mark(connection: sqlite3.Connection) -> TimeMark | None:
+def last_mark(connection: sqlite3.Connection) -> TimeMark | None:
+    """The moment that was kept last; None in a new spool."""
     row = connection.execute(SQL["get_time_mark"]).fetchone()
     return TimeMark(*row) if row else None
 

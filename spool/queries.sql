@@ -110,7 +110,7 @@ FROM message LEFT JOIN body ON body.message = message.id
 WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: mark_inflight
-UPDATE envelope SET state = 1 WHERE id IN (SELECT value FROM json_each(?));
+UPDATE envelope SET state = 1, since = ? WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: inflight
 -- One envelope in flight, with what its history and its report will say of it.
@@ -295,3 +295,68 @@ SELECT id FROM lane WHERE id > ? ORDER BY id LIMIT ?;
 DELETE FROM lane
 WHERE id IN (SELECT value FROM json_each(?1)) AND next_due IS NULL AND NOT paused AND NOT parked AND NOT failures
     AND NOT EXISTS (SELECT 1 FROM envelope WHERE lane = lane.id);
+
+-- name: queue_page
+-- A page of the queue by message id and ordinal, after (name, ordinal) and before another name; see QueueEntry.
+SELECT envelope.id, name, ordinal, kind, state, asked, sender_local, sender_domain, recipient.local, recipient.domain,
+    envelope.local, envelope.domain, user, extension, target, action, key, address, login, uid,
+    arrived, received_at, size, due, deadline, attempts, since, last_try, error,
+    not_before, last_error, paused, parked
+FROM message CROSS JOIN envelope ON envelope.message = message.id
+    LEFT JOIN lane ON lane.id = lane
+    LEFT JOIN recipient ON recipient.message = message.id AND number = envelope.recipient
+WHERE name >= ?1 AND name < ?2 AND (name > ?1 OR ordinal > ?3)
+ORDER BY name, ordinal LIMIT ?4;
+
+-- name: queue_page_ids
+-- The same page, when one of its rows cannot be read.
+SELECT envelope.id
+FROM message CROSS JOIN envelope ON envelope.message = message.id
+WHERE name >= ?1 AND name < ?2 AND (name > ?1 OR ordinal > ?3)
+ORDER BY name, ordinal LIMIT ?4;
+
+-- name: queue_entry
+SELECT envelope.id, name, ordinal, kind, state, asked, sender_local, sender_domain, recipient.local, recipient.domain,
+    envelope.local, envelope.domain, user, extension, target, action, key, address, login, uid,
+    arrived, received_at, size, due, deadline, attempts, since, last_try, error,
+    not_before, last_error, paused, parked
+FROM envelope LEFT JOIN message ON message.id = envelope.message
+    LEFT JOIN lane ON lane.id = lane
+    LEFT JOIN recipient ON recipient.message = message.id AND number = envelope.recipient
+WHERE envelope.id = ?;
+
+-- name: name_of
+SELECT name, ordinal FROM message JOIN envelope ON envelope.message = message.id WHERE envelope.id = ?;
+
+-- name: damaged_page
+SELECT id FROM envelope WHERE state > 1 AND state = 3 AND id > ? ORDER BY id LIMIT ?;
+
+-- name: stray_page
+-- What was set aside because its message is not there.
+SELECT id FROM envelope
+WHERE state > 1 AND state = 3 AND id > ? AND NOT EXISTS (SELECT 1 FROM message WHERE id = envelope.message)
+ORDER BY id LIMIT ?;
+
+-- name: reports_page
+SELECT id FROM envelope WHERE kind > 0 AND id > ? ORDER BY id LIMIT ?;
+
+-- name: attempts_like
+-- The history of a message, whether or not it is still there, in the order it was written.
+SELECT message, ordinal, sender, recipient, destination, event, started, ended, route,
+    outcome, code, status, text, remote, stage, dsn_passed_on
+FROM attempt WHERE message >= ? AND message < ? ORDER BY message, id LIMIT ?;
+
+-- name: message_by_id
+SELECT id, name, sender_local, sender_domain, arrived, received_at, size, body_kind, envid, ret,
+    address, host, helo, protocol, login, uid, checksum, file, content
+FROM message LEFT JOIN body ON body.message = message.id
+WHERE id = ?;
+
+-- name: count_by_lane
+SELECT lane, state, count(*) FROM envelope GROUP BY lane, state;
+
+-- name: count_messages
+SELECT count(*) FROM message;
+
+-- name: count_reports
+SELECT count(*) FROM envelope WHERE kind > 0;

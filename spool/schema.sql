@@ -78,7 +78,7 @@ CREATE TABLE lane (
     wake         INTEGER GENERATED ALWAYS AS (
         CASE WHEN paused OR parked THEN NULL ELSE max(next_due, not_before) END
     ) VIRTUAL,
-    failing       INTEGER GENERATED ALWAYS AS (failures > 0) VIRTUAL,
+    failing      INTEGER GENERATED ALWAYS AS (failures > 0) VIRTUAL,
     UNIQUE (action, key)
 ) STRICT;
 
@@ -92,7 +92,8 @@ CREATE INDEX lane_due ON lane (action, failing, wake) WHERE wake IS NOT NULL;
 
 -- name: envelope
 -- One final destination. "recipient" is NULL for a report, which goes to the message's sender.
--- "asked" is what the operator wants of it once its attempt has ended; "recovered" says that an earlier start had it in flight.
+-- "asked" is what the operator wants of it once its attempt has ended; "recovered" says that an earlier start had it in flight;
+-- "since" is when it was claimed last, "last_try" when an attempt ended last, "error" what came of that.
 CREATE TABLE envelope (
     id        INTEGER PRIMARY KEY,
     message   INTEGER NOT NULL REFERENCES message,
@@ -112,6 +113,7 @@ CREATE TABLE envelope (
     attempts  INTEGER NOT NULL DEFAULT 0,
     asked     INTEGER NOT NULL DEFAULT 0,
     recovered INTEGER NOT NULL DEFAULT 0,
+    since     INTEGER,
     last_try  INTEGER,
     error     TEXT    NOT NULL DEFAULT '',
     FOREIGN KEY (message, recipient) REFERENCES recipient (message, number)
@@ -127,6 +129,10 @@ CREATE INDEX envelope_due ON envelope (lane, state, due);
 -- name: envelope_inflight
 -- What a crash leaves behind.
 CREATE INDEX envelope_inflight ON envelope (lane) WHERE state = 1;
+
+-- name: envelope_aside
+-- What is held, and what is damaged.
+CREATE INDEX envelope_aside ON envelope (state) WHERE state > 1;
 
 -- name: envelope_deadline
 CREATE INDEX envelope_deadline ON envelope (lane, deadline) WHERE state = 0;

@@ -33,7 +33,7 @@ _log: Final = logging.getLogger("mailspool.spool")
 #: Envelopes a step works on: some milliseconds of the writer's time.
 STEP: Final = 256
 #: Sorts after every continuation of a message id.
-_AFTER_ALL: Final = "~"
+AFTER_ALL: Final = "~"
 _READY, _INFLIGHT, _HELD, _DAMAGED = (STATE_CODE[state] for state in State)
 _REMOVED: Final = Failed(Reply(550, "5.7.0", "removed by the operator"))
 
@@ -74,18 +74,23 @@ def resolve(connection: sqlite3.Connection, selection: Selection) -> Range:
     """What the selection means now."""
     if not selection.message:
         return Range(0, connection.execute(SQL["newest_envelope"]).fetchone()[0] or 0)
-    beginning = (selection.message, selection.message + _AFTER_ALL)
-    found = connection.execute(SQL["messages_like"], beginning).fetchall()
-    if not found:
-        raise UnknownEnvelope(f"no message {selection.message}")
-    if len(found) > 1:
-        raise UnknownEnvelope(f"more than one message begins with {selection.message}")
-    message, name, last_ordinal = found[0]
+    message, name, last_ordinal = find_message(connection, selection.message)
     if selection.ordinal is None:
         return Range(0, last_ordinal, message)
     if not connection.execute(SQL["find_envelope"], (name, selection.ordinal)).fetchone():
         raise UnknownEnvelope(f"no envelope {name}.{selection.ordinal}")
     return Range(selection.ordinal - 1, selection.ordinal, message)
+
+
+def find_message(connection: sqlite3.Connection, beginning: str) -> tuple[int, str, int]:
+    """Row id, id and highest ordinal of the one message whose id begins like this; raises `UnknownEnvelope`."""
+    found = connection.execute(SQL["messages_like"], (beginning, beginning + AFTER_ALL)).fetchall()
+    if not found:
+        raise UnknownEnvelope(f"no message {beginning}")
+    if len(found) > 1:
+        raise UnknownEnvelope(f"more than one message begins with {beginning}")
+    message, name, last_ordinal = found[0]
+    return message, name, last_ordinal
 
 
 def step(tx: Transaction, rest: Range, handler: Handler) -> Step:

@@ -1,0 +1,264 @@
+"""The queue as people see it: listings, a message, an envelope, its history, counts.
+
+A `QueueReader` works beside the daemon that writes, and on the files of a stopped one, for root and the spool's owner.
+
+Guarantees: nothing is changed. Memory does not grow with the queue: everything long comes in pages, each a short look of
+its own, so that a slow reader holds nobody up; what comes or goes meanwhile may be seen or not. An envelope that cannot be
+read is a `CorruptEntry` among the others.
+
+Failure: `UnknownEnvelope`; `SpoolInUse` and `SpoolForbidden` when a stopped spool is opened that is not stopped or not
+ours; `SpoolError` when the database itself cannot be read.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from spool import lanes as lane_table
+from spool import outcomes
+from spool.bodies import Body, BodyFiles
+from spool.claims import find_body
+from spool.clock import SpoolClock, SystemClock
+from spool.database import is_unreadable
+from spool.entry import CorruptEntry, Counts, Entry, Page, PastAttempt, read_entry, read_past
+from spool.errors import SpoolError, SpoolForbidden, UnknownEnvelope
+from spool.files import SystemOps
+from spool.ids import EnvelopeId
+from spool.lane import LaneStatus
+from spool.lock import SpoolLock
+from spool.message import Message
+from spool.migrations import version_of
+from spool.opening import database_path, last_mark
+from spool.report import ReportLine
+from spool.rows import STATES, Row, read_message
+from spool.selected import AFTER_ALL, find_message
+from spool.selection import EVERYTHING, Selection
+from spool.state import State
+from spool.store import SQL
+
+#: Envelopes in a page: some milliseconds of work, half a megabyte.
+PAGE: Final = 500
+#: Attempts that are shown of one message: a bound on what a loop can leave behind.
+ATTEMPTS_SHOWN: Final = 10_000
+#: KiB of pages that a reader keeps in memory.
+_CACHE: Final = 2048
+#: Seconds that a reader waits while the writer has the database for itself, which is at start and stop.
+_PATIENCE: Final = 5.0
+
+
+class QueueReader:
+    """See the module. May be used from several threads, one call at a time."""
+
+    def __init__(self, spool_dir: str, clock: SpoolClock | None = None, lock: SpoolLock | None = None) -> None:
+        self._lock = lock
+        self._one_call = threading.Lock()
+        self._bodies = BodyFiles(spool_dir, SystemOps())
+        self._connection = _connect(database_path(spool_dir))
+        self.clock = clock or SpoolClock(SystemClock(), last_mark(self._connection))
+
+    @classmethod
+    def beside(cls, spool_dir: str, clock: SpoolClock) -> QueueReader:
+        """A reader in the process that has the spool open; ``clock`` is its spool time."""
+        return cls(spool_dir, clock)
+
+    @classmethod
+    def stopped(cls, spool_dir: str) -> QueueReader:
+        """A reader of a spool that no daemon has open; none can while this is open."""
+        try:
+            lock = SpoolLock.share(spool_dir)
+        except FileNotFoundError as error:
+            raise SpoolError(f"there is no spool in {spool_dir}") from error
+        except PermissionError as error:
+            raise SpoolForbidden(error.errno, "only root and its owner may read a stopped spool", spool_dir) from error
+        try:
+            return cls(spool_dir, None, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._connection.close()
+        if self._lock:
+            self._lock.release()
+
+    # -- the queue ----------------------------------------------------------------------------------------------------
+
+    def entries(self, selection: Selection = EVERYTHING) -> Iterator[Entry]:
+        """What is selected, by message id and ordinal, a page at a time."""
+        place: tuple[str, int] | None = None
+        while True:
+            page = self.page(selection, place)
+            yield from page.entries
+            if page.next is None:
+                break
+            place = page.next
+        if selection == EVERYTHING:
+            yield from self._by_row("stray_page")
+
+    def page(self, selection: Selection = EVERYTHING, after: tuple[str, int] | None = None, limit: int = PAGE) -> Page:
+        """At most ``limit`` entries of what is selected, after the place where the page before ended."""
+        with self._looking() as connection:
+            if selection.ordinal is not None:
+                return Page([_entry_of(connection, _envelope_row(connection, selection))], None)
+            name, ordinal = after or (selection.message, 0)
+            bounds = (name, selection.message + AFTER_ALL, ordinal, limit)
+            return _page(connection, bounds)
+
+    def damaged(self) -> Iterator[Entry]:
+        """What was set aside."""
+        return self._by_row("damaged_page")
+
+    def reports(self) -> Iterator[Entry]:
+        """Reports to senders that wait or are under way."""
+        return self._by_row("reports_page")
+
+    def _by_row(self, query: str) -> Iterator[Entry]:
+        last = 0
+        while True:
+            with self._looking() as connection:
+                rows = [row for (row,) in connection.execute(SQL[query], (last, PAGE))]
+                entries = [_entry_of(connection, row) for row in rows]
+            yield from entries
+            if len(rows) < PAGE:
+                return
+            last = rows[-1]
+
+    # -- one of them --------------------------------------------------------------------------------------------------
+
+    def envelope(self, selection: Selection) -> Entry:
+        """The one envelope that is selected."""
+        with self._looking() as connection:
+            return _entry_of(connection, _envelope_row(connection, selection))
+
+    def report_lines(self, envelope: EnvelopeId) -> list[ReportLine]:
+        """What a report envelope is about."""
+        with self._looking() as connection:
+            return outcomes.report_lines(connection, envelope)
+
+    def message(self, selection: Selection) -> tuple[Message, Body]:
+        """The message that is selected, and its body; raises `BodyDamaged`, `CorruptRow`."""
+        with self._looking() as connection:
+            row = connection.execute(SQL["message_by_id"], (find_message(connection, selection.message)[0],)).fetchone()
+            if row is None:
+                raise UnknownEnvelope(f"no message {selection.message}")
+            return read_message(row[1:16]), find_body(self._bodies, row)
+
+    def attempts(self, selection: Selection) -> list[PastAttempt | CorruptEntry]:
+        """The history of a message or an envelope, oldest first; also of one that is gone."""
+        if not selection.message:
+            raise UnknownEnvelope("the history is asked for a message or an envelope")
+        bounds = (selection.message, selection.message + AFTER_ALL, ATTEMPTS_SHOWN)
+        with self._looking() as connection:
+            rows = connection.execute(SQL["attempts_like"], bounds).fetchall()
+        if len({row[0] for row in rows}) > 1:
+            raise UnknownEnvelope(f"more than one message begins with {selection.message}")
+        return [read_past(row) for row in rows if selection.ordinal in (None, row[1])]
+
+    # -- all of it ----------------------------------------------------------------------------------------------------
+
+    def lanes(self, after: int = 0, limit: int = PAGE) -> list[LaneStatus]:
+        """Lanes with an id above ``after``, by id, with their last error."""
+        with self._looking() as connection:
+            return lane_table.lanes(connection, after, limit)
+
+    def counts(self) -> Counts:
+        """How much there is."""
+        with self._looking() as connection:
+            rows = connection.execute(SQL["count_by_lane"]).fetchall()
+            messages = connection.execute(SQL["count_messages"]).fetchone()[0]
+            reports = connection.execute(SQL["count_reports"]).fetchone()[0]
+        by_state: Counter[State] = Counter()
+        by_lane: dict[int, dict[State, int]] = {}
+        for lane, code, count in rows:
+            if (state := STATES.get(code)) is not None:
+                by_state[state] += count
+                by_lane.setdefault(lane, {})[state] = count
+        return Counts(messages, reports, by_state, by_lane)
+
+    @contextmanager
+    def _looking(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._one_call:
+                yield self._connection
+        except sqlite3.Error as error:
+            raise SpoolError(f"the queue cannot be read: {error}") from error
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    try:
+        connection = sqlite3.connect(
+            f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=_PATIENCE
+        )
+    except sqlite3.Error as error:
+        raise SpoolError(f"{path}: {error}") from error
+    try:
+        connection.execute("PRAGMA query_only = 1")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE}")
+        if version_of(connection) == 0:
+            raise SpoolError(f"{path} is not a spool yet")
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise SpoolError(f"{path}: {error}") from error
+        raise
+    return connection
+
+
+def _page(connection: sqlite3.Connection, bounds: tuple[str, str, int, int]) -> Page:
+    """The page after (name, ordinal), before another name; ``bounds`` are the parameters of ``queue_page``."""
+    try:
+        rows = connection.execute(SQL["queue_page"], bounds).fetchall()
+    except sqlite3.OperationalError as error:
+        if not is_unreadable(error):
+            raise
+        return _careful_page(connection, bounds)
+    entries = [read_entry(row) for row in rows]
+    return Page(entries, (rows[-1][1], rows[-1][2]) if len(rows) == bounds[3] else None)
+
+
+def _careful_page(connection: sqlite3.Connection, bounds: tuple[str, str, int, int]) -> Page:
+    """The same, row by row, up to the last one whose name can be read: the next page goes on from there."""
+    entries: list[Entry] = []
+    place: tuple[str, int] | None = None
+    ids = connection.execute(SQL["queue_page_ids"], bounds).fetchall()
+    for (row,) in ids:
+        entries.append(_entry_of(connection, row))
+        place = _name_of(connection, row) or place
+    return Page(entries, place if len(ids) == bounds[3] else None)
+
+
+def _entry_of(connection: sqlite3.Connection, envelope: int) -> Entry:
+    try:
+        row: Row | None = connection.execute(SQL["queue_entry"], (envelope,)).fetchone()
+    except sqlite3.OperationalError as error:
+        if not is_unreadable(error):
+            raise
+        name = _name_of(connection, envelope)
+        return CorruptEntry(f"{name[0]}.{name[1]}" if name else f"row {envelope}", str(error))
+    return read_entry(row) if row else CorruptEntry(f"row {envelope}", "it is gone")
+
+
+def _name_of(connection: sqlite3.Connection, envelope: int) -> tuple[str, int] | None:
+    try:
+        row: Row | None = connection.execute(SQL["name_of"], (envelope,)).fetchone()
+    except sqlite3.OperationalError as error:
+        if not is_unreadable(error):
+            raise
+        return None
+    return (row[0], row[1]) if row else None
+
+
+def _envelope_row(connection: sqlite3.Connection, selection: Selection) -> int:
+    if selection.ordinal is None:
+        raise UnknownEnvelope(f"{selection.message or 'all'} is no envelope")
+    row: Row | None = connection.execute(SQL["find_envelope"], (selection.message, selection.ordinal)).fetchone()
+    if row is None:
+        raise UnknownEnvelope(f"no envelope {selection.message}.{selection.ordinal}")
+    found: int = row[0]
+    return found
