@@ -29,7 +29,9 @@ PATIENCE: Final = 600.0
 
 
 class ControlError(Exception):
-    """The daemon did not do what it was asked."""
+    """The daemon did not do what it was asked. ``status`` is what the command exits with."""
+
+    status = 1
 
 
 class NotRunning(ControlError):

@@ -12,6 +12,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final
 
+from control.printing import one_line
 from control.protocol import EnvelopeRow
 
 _HEAD: Final = "-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------"
@@ -66,13 +67,13 @@ def _entry(message: list[EnvelopeRow]) -> Iterator[str]:
     first = message[0]
     mark = {"active": "*", "hold": "!", "corrupt": "#"}.get(_queue(message), " ")
     arrival = time.strftime("%a %b %e %H:%M:%S", time.localtime(first.arrived))
-    yield f"{first.message:<11}{mark}{first.size:8} {arrival:<20} {_sender(first)}"
+    yield f"{first.message:<11}{mark}{first.size:8} {arrival:<20} {one_line(_sender(first))}"
     reason = ""
     for row in message:
         if row.error and row.error != reason:
             reason = row.error
-            yield f"({reason})"
-        yield _INDENT + row.destination
+            yield f"({one_line(reason)})"
+        yield _INDENT + one_line(row.destination)
 
 
 def _queue(message: list[EnvelopeRow]) -> str:

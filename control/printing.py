@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,11 +18,12 @@ import msgspec
 from control.protocol import Answer, AttemptRow, EnvelopeRow, LaneRow
 
 #: Fields of any row that hold a time.
-_TIMES: Final = frozenset({"arrived", "expires", "next_try", "last_try", "started", "ended"})
+_TIMES: Final = frozenset({"arrived", "expires", "next_try", "since", "last_try", "started", "ended"})
 #: A row's field that JSON calls otherwise.
 _JSON_NAMES: Final = {"key": "lane"}
 
-_UNSAFE = re.compile(r"[|\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL_OR_BAR = re.compile(r"[|\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def json_line(row: Answer) -> str:
@@ -53,7 +54,7 @@ def queue_line(row: EnvelopeRow, now: float, running: bool) -> str:
         state,
         seconds,
     )
-    return "|".join([*(_UNSAFE.sub(_escape, str(field)) for field in fields), row.error])
+    return _fields(fields, row.error)
 
 
 def envelope_page(row: EnvelopeRow) -> Iterator[str]:
@@ -65,7 +66,7 @@ def envelope_page(row: EnvelopeRow) -> Iterator[str]:
         if value is True:
             value = "yes"
         if value not in ("", None, False):
-            yield f"{label}: {value}"
+            yield f"{label}: {one_line(str(value))}"
 
 
 def attempt_line(row: AttemptRow) -> str:
@@ -80,7 +81,7 @@ def attempt_line(row: AttemptRow) -> str:
         row.remote,
         row.destination,
     )
-    return "|".join([*(_UNSAFE.sub(_escape, str(field)) for field in fields), row.reply])
+    return _fields(fields, row.reply)
 
 
 def lane_line(row: LaneRow, now: float) -> str:
@@ -88,16 +89,17 @@ def lane_line(row: LaneRow, now: float) -> str:
     state = "parked" if row.parked else "paused" if row.paused else "failing" if row.failures else "open"
     seconds = "" if row.next_try is None else str(max(0, int(row.next_try - now)))
     fields = (row.action or "(reports)", row.key, str(row.waiting), state, seconds, str(row.failures))
-    return "|".join([*(_UNSAFE.sub(_escape, field) for field in fields), row.error])
+    return _fields(fields, row.error)
 
 
 def why_page(envelopes: list[EnvelopeRow], attempts: list[AttemptRow], now: float) -> Iterator[str]:
     """``why``: the history in sentences, then where each envelope stands."""
     for attempt in attempts:
         host = f" by {attempt.remote}" if attempt.remote else ""
-        yield f"{moment(attempt.ended)} {attempt.destination} {attempt.event}{host} via {attempt.route}: {attempt.reply}"
+        tried = f"{attempt.destination} {attempt.event}{host} via {attempt.route}: {attempt.reply}"
+        yield f"{moment(attempt.ended)} {one_line(tried)}"
     for row in envelopes:
-        yield f"{moment(now)} {row.destination} {_standing(row, now)}"
+        yield f"{moment(now)} {one_line(row.destination)} {one_line(_standing(row, now))}"
 
 
 def moment(wall: float) -> str:
@@ -116,6 +118,16 @@ def duration(seconds: float) -> str:
     return "".join(parts) or "0s"
 
 
+def one_line(text: str) -> str:
+    """``text`` with its control characters escaped."""
+    return _CONTROL.sub(_escape, text)
+
+
+def _fields(fields: Iterable[object], last: str) -> str:
+    """Fields between bars, no bar within any but the last."""
+    return "|".join([*(_CONTROL_OR_BAR.sub(_escape, str(field)) for field in fields), one_line(last)])
+
+
 def _standing(row: EnvelopeRow, now: float) -> str:
     because = f": {row.error}" if row.error else ""
     if row.state == "inflight":
@@ -124,17 +136,16 @@ def _standing(row: EnvelopeRow, now: float) -> str:
         return f"is held until an operator releases it{because}"
     if row.state == "damaged":
         return f"is set aside{because}"
-    if row.lane_stopped:
+    if row.next_try is None:
         return f"waits behind a lane that stands still{because}"
     return f"is tried in {duration(row.next_try - now)}{because}"
 
 
 def _run_state(row: EnvelopeRow, now: float) -> tuple[str, str]:
     if row.state == "inflight":
-        return "inflight", str(int(max(0, now - row.next_try)))
-    if row.state == "damaged":
-        return "damaged", ""
-    return "pending", str(int(max(0, row.next_try - now)))
+        return "inflight", "" if row.since is None else str(int(max(0, now - row.since)))
+    state = "damaged" if row.state == "damaged" else "pending"
+    return state, "" if row.next_try is None else str(int(max(0, row.next_try - now)))
 
 
 def _family(client: str) -> str:
@@ -166,4 +177,5 @@ def _json_value(name: str, value: object) -> object:
 
 
 def _escape(match: re.Match[str]) -> str:
-    return f"\\x{ord(match.group()):02x}"
+    code = ord(match.group())
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

@@ -133,10 +133,14 @@ class EnvelopeRow(Answer, frozen=True, kw_only=True):
     uid: int | None
     arrived: float
     expires: float
-    #: When it is tried next: its own time, or its lane's if that is later.
-    next_try: float
+    #: When it is tried next: its own time, or its lane's if that is later; None when it stands still.
+    next_try: float | None
+    #: When the attempt under way began.
+    since: float | None
     #: Its lane is paused, or parked by the configuration: it is not tried before that ends.
     lane_stopped: bool
+    #: What happens when the attempt under way ends without success: ``hold``, ``remove``, or empty.
+    asked: str
     #: When an attempt ended last; None when none was made.
     last_try: float | None
     attempts: int

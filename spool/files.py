@@ -9,11 +9,9 @@ Failure: `OSError`, as the kernel says it. A failed fsync must never be repeated
 from __future__ import annotations
 
 import os
+import sqlite3
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    import sqlite3
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)

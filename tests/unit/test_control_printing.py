@@ -30,7 +30,9 @@ def test_show_queue_prints_the_14_fields_of_opensmtpd() -> None:
         ({"sender": ""}, 4, "@"),
         ({"sender": '"a|b"@example.org'}, 4, '"a\\x7cb"@example.org'),
         ({"last_try": None}, 9, "0"),
-        ({"state": "inflight", "next_try": ARRIVED}, 11, "inflight"),
+        ({"state": "inflight", "next_try": None, "since": ARRIVED + 5}, 11, "inflight"),
+        ({"state": "inflight", "next_try": None, "since": ARRIVED + 5}, 12, "10"),
+        ({"state": "held", "next_try": None}, 12, ""),
         ({"state": "damaged"}, 11, "damaged"),
         ({"next_try": ARRIVED}, 12, "0"),
     ],
@@ -91,7 +93,10 @@ def test_a_lane_says_how_it_stands(changes: dict[str, object], wanted: str) -> N
         ({"state": "inflight"}, "bob@example.net is being tried now"),
         ({"state": "held", "error": ""}, "bob@example.net is held until an operator releases it"),
         ({"state": "damaged", "error": "checksum"}, "bob@example.net is set aside: checksum"),
-        ({"lane_stopped": True}, "bob@example.net waits behind a lane that stands still: 451 4.2.0 try again"),
+        (
+            {"lane_stopped": True, "next_try": None},
+            "bob@example.net waits behind a lane that stands still: 451 4.2.0 try again",
+        ),
     ],
 )
 def test_why_ends_with_where_the_envelope_stands(changes: dict[str, object], wanted: str) -> None:

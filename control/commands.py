@@ -1,0 +1,190 @@
+"""What the daemon does when ``smtpctl`` asks.
+
+Guarantees: a change is durable before it is answered `Done`. Only operators (root and the daemon's own user) change
+anything; others see their own mail and whether the daemon runs.
+
+Failure: everything that goes wrong is answered `Refused` with a sentence; `SpoolLost` alone comes through, because the
+process is about to end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Final, Protocol
+
+import anyio.to_thread
+
+from control.journal import Journal, UnknownSubsystem
+from control.listings import Forbidden, ListingRequest, Viewer, rows
+from control.protocol import (
+    AnyAnswer,
+    AnyRequest,
+    Change,
+    Done,
+    Log,
+    Pause,
+    PauseLane,
+    Refused,
+    ShowAttempts,
+    ShowLanes,
+    ShowMessage,
+    ShowQueue,
+    ShowStats,
+    ShowStatus,
+    StatRow,
+    StatusRow,
+    Trace,
+)
+from spool.door import SpoolDoor
+from spool.errors import SpoolError, SpoolLost
+from spool.ids import IdSyntaxError
+from spool.lane import Lane
+from spool.listing import PAGE, QueueReader
+from spool.selection import Selection, select
+
+_log: Final = logging.getLogger(__name__)
+
+
+class CommandRefused(Exception):
+    """The request makes no sense now."""
+
+
+class Switch(Protocol):
+    """A part of the daemon that can be paused."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it is not paused."""
+
+    async def set_running(self, running: bool) -> None:
+        """Pause it, or let it go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the commands act upon."""
+
+    spool: SpoolDoor
+    reader: QueueReader
+    journal: Journal
+    #: ``mda``, ``mta``, ``smtp``.
+    parts: Mapping[str, Switch]
+    #: Figures by name; may take a while, and so runs in a thread.
+    figures: Callable[[], Iterable[tuple[str, object]]]
+
+
+class Commands:
+    """Answers requests, one at a time for each who asks."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        spool = desk.spool
+        self._changes: dict[str, Callable[[Selection], Awaitable[int]]] = {
+            "hold": spool.hold,
+            "release": spool.release,
+            "remove": spool.remove,
+            "schedule": spool.schedule,
+        }
+
+    async def answer(self, request: AnyRequest, viewer: Viewer) -> AsyncGenerator[AnyAnswer]:
+        """Rows, and last `Done` or `Refused`."""
+        try:
+            match request:
+                case ShowQueue() | ShowMessage() | ShowAttempts() | ShowLanes():
+                    async for row in self._listing(request, viewer):
+                        yield row
+                    yield Done()
+                case ShowStatus():
+                    for part, switch in self._desk.parts.items():
+                        yield StatusRow(part, switch.running)
+                    yield Done()
+                case ShowStats():
+                    _require_operator(viewer)
+                    for name, value in await anyio.to_thread.run_sync(lambda: list(self._desk.figures())):
+                        yield StatRow(name, str(value))
+                    yield Done()
+                case _:
+                    _require_operator(viewer)
+                    yield Done(await self._act(request))
+        except SpoolLost:
+            raise
+        except (SpoolError, IdSyntaxError, UnknownSubsystem, CommandRefused, Forbidden) as error:
+            yield Refused(str(error))
+        except Exception:
+            _log.exception("a control request failed: %s", type(request).__name__)
+            yield Refused("internal error, see the log")
+
+    async def _listing(self, request: ListingRequest, viewer: Viewer) -> AsyncGenerator[AnyAnswer]:
+        found = await anyio.to_thread.run_sync(rows, self._desk.reader, request, viewer)
+        while page := await anyio.to_thread.run_sync(_page, found):
+            for row in page:
+                yield row
+
+    async def _act(self, request: AnyRequest) -> int:
+        match request:
+            case Change():
+                return await self._change(request)
+            case Pause():
+                await self._pause(request)
+            case PauseLane():
+                await self._pause_lane(request)
+            case Trace():
+                turn = self._desk.journal.trace if request.on else self._desk.journal.untrace
+                turn(request.subsystem)
+            case Log():
+                self._desk.journal.set_verbose(request.verbose)
+            case _:
+                raise CommandRefused(f"{type(request).__name__} is no command")
+        return 0
+
+    async def _change(self, request: Change) -> int:
+        change = self._changes.get(request.verb)
+        if change is None:
+            raise CommandRefused(f"there is no command {request.verb}")
+        count = await change(select(request.id))
+        _log.info("info: %s %s: %d envelopes", request.verb, request.id, count)
+        return count
+
+    async def _pause(self, request: Pause) -> None:
+        switch = self._desk.parts.get(request.part)
+        if switch is None:
+            raise CommandRefused(f"there is no {request.part} to pause")
+        if switch.running is not request.paused:
+            raise CommandRefused(f"{request.part} is {'paused already' if request.paused else 'not paused'}")
+        await switch.set_running(not request.paused)
+        _log.info("info: %s %s", request.part, "paused" if request.paused else "resumed")
+
+    async def _pause_lane(self, request: PauseLane) -> None:
+        lane = Lane(request.action, request.key)
+        status = await anyio.to_thread.run_sync(partial(_find_lane, self._desk.reader, lane))
+        if status is None:
+            raise CommandRefused(f"nothing is queued for {request.action} {request.key}".rstrip())
+        number, paused = status
+        if paused is request.paused:
+            raise CommandRefused(f"this lane is {'paused already' if paused else 'not paused'}")
+        turn = self._desk.spool.pause_lane if request.paused else self._desk.spool.resume_lane
+        await turn(number)
+        _log.info("info: lane %s %s %s", request.action, request.key, "paused" if request.paused else "resumed")
+
+
+def _require_operator(viewer: Viewer) -> None:
+    if not viewer.is_operator:
+        raise Forbidden("this is for root and for the daemon's own user")
+
+
+def _page(found: Iterator[AnyAnswer]) -> list[AnyAnswer]:
+    return list(islice(found, PAGE))
+
+
+def _find_lane(reader: QueueReader, lane: Lane) -> tuple[int, bool] | None:
+    after = 0
+    while page := reader.lanes(after, PAGE):
+        for status in page:
+            if status.lane == lane:
+                return status.id, status.paused
+        after = page[-1].id
+    return None

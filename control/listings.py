@@ -1,0 +1,211 @@
+"""The queue's values as rows for people: the same whether the daemon answers or the stopped spool is read.
+
+Guarantees: `rows` is lazy, a page of the queue at a time; who may not see everything sees their own mail alone, and cannot
+tell other people's from what is not there.
+
+Failure: `UnknownEnvelope` and `IdSyntaxError` for an id that means nothing; `SpoolError`, of which `BodyDamaged` may come in
+the middle of a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from control.protocol import (
+    CHUNK,
+    AnyAnswer,
+    AttemptRow,
+    Chunk,
+    EnvelopeRow,
+    LaneRow,
+    ShowAttempts,
+    ShowLanes,
+    ShowMessage,
+    ShowQueue,
+)
+from spool.clock import SpoolClock
+from spool.entry import CorruptEntry, Entry, PastAttempt, QueueEntry
+from spool.errors import UnknownEnvelope
+from spool.lane import LaneStatus
+from spool.listing import PAGE, QueueReader
+from spool.rows import ASKED_HOLD, ASKED_REMOVE
+from spool.selection import Selection, select
+
+ListingRequest: TypeAlias = ShowQueue | ShowMessage | ShowAttempts | ShowLanes
+
+_ASKED: Final = {ASKED_HOLD: "hold", ASKED_REMOVE: "remove"}
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who asks. ``uid`` None sees everything and may do everything."""
+
+    uid: int | None = None
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether this is root or the daemon's own user."""
+        return self.uid is None
+
+    def sees(self, entry: Entry) -> bool:
+        """Whether they may know of an envelope."""
+        return self.is_operator or (isinstance(entry, QueueEntry) and entry.uid == self.uid)
+
+
+class Forbidden(Exception):
+    """The request is not for this viewer."""
+
+
+def rows(reader: QueueReader, request: ListingRequest, viewer: Viewer) -> Iterator[AnyAnswer]:
+    """What ``request`` asks for, as far as ``viewer`` may see it."""
+    match request:
+        case ShowQueue():
+            return _queue(reader, select(request.id), viewer)
+        case ShowMessage():
+            return _message(reader, select(request.id), viewer)
+        case ShowAttempts():
+            return _attempts(reader, select(request.id), viewer)
+        case ShowLanes():
+            return _lanes(reader, viewer)
+
+
+def _queue(reader: QueueReader, selection: Selection, viewer: Viewer) -> Iterator[AnyAnswer]:
+    found: str | None = None
+    for entry in reader.entries(selection):
+        if not viewer.sees(entry):
+            continue
+        row = _envelope_row(entry, reader.clock)
+        if selection.message and found not in (None, row.message):
+            raise UnknownEnvelope(f"more than one message begins with {selection.message}")
+        found = row.message
+        yield row
+    if selection.message and found is None:
+        raise UnknownEnvelope(f"no message {selection.message}")
+
+
+def _message(reader: QueueReader, selection: Selection, viewer: Viewer) -> Iterator[AnyAnswer]:
+    message, body = reader.message(selection)
+    if not viewer.is_operator and message.client.uid != viewer.uid:
+        raise UnknownEnvelope(f"no message {selection.message}")
+    for piece in body.chunks():
+        for start in range(0, len(piece), CHUNK):
+            yield Chunk(piece[start : start + CHUNK])
+
+
+def _attempts(reader: QueueReader, selection: Selection, viewer: Viewer) -> Iterator[AnyAnswer]:
+    history = reader.attempts(selection)
+    if not viewer.is_operator:
+        _require_own(reader, selection, viewer)
+    return (_attempt_row(past, reader.clock) for past in history if isinstance(past, PastAttempt))
+
+
+def _require_own(reader: QueueReader, selection: Selection, viewer: Viewer) -> None:
+    """The history names no submitter: it is shown to them while the message is here."""
+    first = next(reader.entries(selection), None)
+    if first is None or not viewer.sees(first):
+        raise UnknownEnvelope(f"no message {selection.message}")
+
+
+def _lanes(reader: QueueReader, viewer: Viewer) -> Iterator[AnyAnswer]:
+    if not viewer.is_operator:
+        raise Forbidden("lanes are shown to root and to the daemon's own user")
+    counts = reader.counts().by_lane
+    after = 0
+    while page := reader.lanes(after, PAGE):
+        for status in page:
+            yield _lane_row(status, sum(counts.get(status.id, {}).values()), reader.clock)
+        after = page[-1].id
+
+
+def _envelope_row(entry: Entry, clock: SpoolClock) -> EnvelopeRow:
+    if isinstance(entry, CorruptEntry):
+        return _unreadable(entry)
+    wakes = entry.wakes
+    return EnvelopeRow(
+        id=entry.id,
+        message=entry.message,
+        kind=entry.kind.value,
+        state=entry.state.value,
+        sender=str(entry.sender),
+        recipient=str(entry.recipient),
+        destination=str(entry.destination),
+        user=entry.user,
+        action=entry.action,
+        key=entry.key,
+        size=entry.size,
+        client=entry.client,
+        login=entry.login,
+        uid=entry.uid,
+        arrived=entry.received_at,
+        expires=clock.wall_at(entry.deadline),
+        next_try=None if wakes is None else clock.wall_at(wakes),
+        since=clock.wall_at(entry.since) if entry.since and entry.state.value == "inflight" else None,
+        lane_stopped=bool(entry.lane_paused or entry.lane_parked),
+        asked=_ASKED.get(entry.asked, ""),
+        last_try=None if entry.last_try is None else clock.wall_at(entry.last_try),
+        attempts=entry.attempts,
+        error=entry.reason,
+    )
+
+
+def _unreadable(entry: CorruptEntry) -> EnvelopeRow:
+    """All that can be said of a row that cannot be read."""
+    return EnvelopeRow(
+        id=entry.id,
+        message=entry.id.partition(".")[0],
+        kind="mail",
+        state="damaged",
+        sender="",
+        recipient="",
+        destination="",
+        user="",
+        action="",
+        key="",
+        size=0,
+        client="local",
+        login="",
+        uid=None,
+        arrived=0.0,
+        expires=0.0,
+        next_try=None,
+        since=None,
+        lane_stopped=False,
+        asked="",
+        last_try=None,
+        attempts=0,
+        error=entry.reason,
+    )
+
+
+def _attempt_row(past: PastAttempt, clock: SpoolClock) -> AttemptRow:
+    attempt = past.attempt
+    return AttemptRow(
+        envelope=attempt.envelope,
+        sender=past.sender,
+        recipient=past.recipient,
+        destination=past.destination or past.recipient,
+        started=clock.wall_at(attempt.started),
+        ended=clock.wall_at(attempt.ended),
+        route=attempt.route,
+        remote=attempt.outcome.remote,
+        event=past.event.value,
+        stage=attempt.outcome.stage.value,
+        reply=str(attempt.outcome.reply),
+    )
+
+
+def _lane_row(status: LaneStatus, waiting: int, clock: SpoolClock) -> LaneRow:
+    stopped = status.paused or status.parked or status.next_due is None
+    next_try = None if stopped or status.next_due is None else max(status.next_due, status.not_before)
+    return LaneRow(
+        action=status.lane.action,
+        key=status.lane.key,
+        waiting=waiting,
+        next_try=None if next_try is None else clock.wall_at(next_try),
+        failures=status.failures,
+        paused=status.paused,
+        parked=status.parked,
+        error=status.last_error,
+    )

@@ -1,0 +1,44 @@
+"""Listings while the daemon is stopped, straight from the spool, for root and the spool's owner.
+
+Failure: `control.client.ControlError` with a sentence; `NotAllowed` when the files belong to somebody else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from control.client import ControlError, NotRunning, RequestRefused
+from control.listings import ListingRequest, Viewer, rows
+from control.protocol import AnyAnswer
+from spool.errors import SpoolError, SpoolForbidden, SpoolInUse
+from spool.ids import IdSyntaxError
+from spool.listing import QueueReader
+
+
+class NotAllowed(ControlError):
+    """Only root and the spool's owner may read it while the daemon is stopped."""
+
+    status = os.EX_NOPERM
+
+    def __init__(self) -> None:
+        super().__init__("smtpd is stopped, and then only root and the owner of the spool may read it")
+
+
+def ask_spool(spool_dir: str, request: ListingRequest) -> Iterator[AnyAnswer]:
+    """What the daemon would answer, but for its `Done`."""
+    try:
+        reader = QueueReader.stopped(spool_dir)
+    except SpoolForbidden:
+        raise NotAllowed from None
+    except SpoolInUse:
+        # A daemon that is starting or stopping holds the spool and does not answer.
+        raise NotRunning from None
+    except SpoolError as error:
+        raise ControlError(str(error)) from None
+    try:
+        yield from rows(reader, request, Viewer())
+    except (SpoolError, IdSyntaxError) as error:
+        raise RequestRefused(str(error)) from None
+    finally:
+        reader.close()

@@ -1,0 +1,74 @@
+"""The command line of ``smtpd``.
+
+Failure: `UsageError` with a sentence, for anything that is not on the usage line; nothing is accepted and ignored.
+"""
+
+from __future__ import annotations
+
+import getopt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from control.journal import SUBSYSTEMS
+
+USAGE: Final = "usage: smtpd [-dFhnv] [-D macro=value] [-f file] [-T subsystem] [--root directory]"
+
+
+class UsageError(Exception):
+    """The command line makes no sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says."""
+
+    #: Foreground, log to standard error.
+    debug: bool = False
+    #: Foreground, log to syslog.
+    foreground: bool = False
+    help: bool = False
+    #: Check the configuration and end.
+    check: bool = False
+    verbose: bool = False
+    #: Empty for the built-in path.
+    file: str = ""
+    macros: dict[str, str] = field(default_factory=dict)
+    traces: tuple[str, ...] = ()
+    root: str = ""
+
+
+def read_options(arguments: Sequence[str]) -> Options:
+    """Understand ``arguments``, without the program's name."""
+    try:
+        pairs, operands = getopt.getopt(list(arguments), "dFhnvD:f:T:", ["root="])
+    except getopt.GetoptError as error:
+        raise UsageError(error.msg) from None
+    if operands:
+        raise UsageError(f"unexpected operand: {operands[0]}")
+    given = {name for name, _ in pairs}
+    values = dict(pairs)
+    return Options(
+        debug="-d" in given,
+        foreground="-F" in given,
+        help="-h" in given,
+        check="-n" in given,
+        verbose="-v" in given,
+        file=values.get("-f", ""),
+        macros=dict(_macro(value) for name, value in pairs if name == "-D"),
+        traces=tuple(_subsystem(value) for name, value in pairs if name == "-T"),
+        root=values.get("--root", ""),
+    )
+
+
+def _macro(text: str) -> tuple[str, str]:
+    name, equals, value = text.rpartition("=")
+    if not equals or not name:
+        raise UsageError(f"-D {text}: not macro=value")
+    return name, value
+
+
+def _subsystem(text: str) -> str:
+    if text not in SUBSYSTEMS:
+        raise UsageError(f"-T {text}: not one of {' '.join(SUBSYSTEMS)}")
+    return text

@@ -1,0 +1,293 @@
+"""``smtpctl`` and ``mailq``: a table of words, each form with what it does.
+
+Imports little, because administrators and monitoring start it again and again; the spool's own code is loaded only when it
+has to be read without a daemon.
+
+Failure: 1 with a sentence on standard error; 77 when the stopped spool is not ours to read; 255 and the possibilities for
+words that make no command.
+"""
+
+from __future__ import annotations
+
+import getopt
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from control import mailq as postfix
+from control import printing
+from control.client import Connection, ControlError, NotRunning, RequestRefused
+from control.grammar import CommandError, Form, resolve
+from control.protocol import (
+    AnyAnswer,
+    AttemptRow,
+    Change,
+    Chunk,
+    Done,
+    EnvelopeRow,
+    LaneRow,
+    Log,
+    Pause,
+    PauseLane,
+    Request,
+    ShowAttempts,
+    ShowLanes,
+    ShowMessage,
+    ShowQueue,
+    ShowStats,
+    ShowStatus,
+    StatRow,
+    StatusRow,
+    Trace,
+)
+from spool.layout import Layout, nearest_layout
+
+#: What OpenSMTPD's smtpctl answers to words that make no command.
+EX_NO_COMMAND: Final = 255
+_USAGE: Final = "usage: smtpctl [--json] [--root directory] command [argument ...]"
+_MAILQ_USAGE: Final = "usage: mailq [-j] [--root directory]"
+
+
+class Listing(NamedTuple):
+    """Rows, and whether a daemon gave them."""
+
+    rows: Iterator[AnyAnswer]
+    running: bool
+
+
+class Desk(NamedTuple):
+    """Where a command finds the daemon, and how it is to answer."""
+
+    layout: Layout
+    json: bool
+
+    def rows(self, request: Request) -> Iterator[AnyAnswer]:
+        """The rows of an answer, from the daemon."""
+        return _asking(Connection(self.layout.control_socket), request)
+
+    def listing(self, request: ShowQueue | ShowMessage | ShowAttempts | ShowLanes) -> Listing:
+        """The same, or straight from the spool when no daemon runs."""
+        try:
+            connection = Connection(self.layout.control_socket)
+        except NotRunning:
+            from control.offline import ask_spool
+
+            return Listing(ask_spool(self.layout.spool_dir, request), running=False)
+        return Listing(_asking(connection, request), running=True)
+
+    def change(self, request: Request) -> int:
+        """Have something done; how many envelopes it changed."""
+        with Connection(self.layout.control_socket) as connection:
+            return sum(answer.count for answer in connection.ask(request) if isinstance(answer, Done))
+
+
+Action: TypeAlias = Callable[[Desk, tuple[str, ...]], int]
+
+
+def main() -> int:
+    """``smtpctl``."""
+    return _run(sys.argv[1:], "smtpctl", _smtpctl)
+
+
+def mailq() -> int:
+    """``mailq``."""
+    return _run(sys.argv[1:], "mailq", _mailq)
+
+
+def _run(arguments: Sequence[str], name: str, program: Callable[[Sequence[str]], int]) -> int:
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure:
+        # An address that the terminal's encoding lacks must not end the listing.
+        reconfigure(errors="backslashreplace")
+    try:
+        status = program(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read us has seen enough. Python would complain about it again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return os.EX_OK
+    except ControlError as error:
+        sys.stdout.flush()
+        print(f"{name}: {error}", file=sys.stderr)
+        return error.status
+    return status
+
+
+def _smtpctl(arguments: Sequence[str]) -> int:
+    try:
+        options, words = getopt.getopt(list(arguments), "", ["json", "root="])
+    except getopt.GetoptError as error:
+        print(f"smtpctl: {error.msg}", _USAGE, sep="\n", file=sys.stderr)
+        return os.EX_USAGE
+    given = dict(options)
+    try:
+        command = resolve(FORMS, words)
+    except CommandError as error:
+        print(error, file=sys.stderr)
+        return EX_NO_COMMAND
+    return command.meaning(Desk(nearest_layout(given.get("--root", "")), "--json" in given), command.arguments)
+
+
+def _mailq(arguments: Sequence[str]) -> int:
+    try:
+        options, operands = getopt.getopt(list(arguments), "j", ["root="])
+    except getopt.GetoptError as error:
+        print(f"mailq: {error.msg}", _MAILQ_USAGE, sep="\n", file=sys.stderr)
+        return os.EX_USAGE
+    if operands:
+        print(_MAILQ_USAGE, file=sys.stderr)
+        return os.EX_USAGE
+    given = dict(options)
+    desk = Desk(nearest_layout(given.get("--root", "")), "-j" in given)
+    rows = (row for row in desk.listing(ShowQueue()).rows if isinstance(row, EnvelopeRow))
+    for line in postfix.objects(rows) if desk.json else postfix.listing(rows):
+        print(line)
+    return os.EX_OK
+
+
+def _asking(connection: Connection, request: Request) -> Iterator[AnyAnswer]:
+    with connection:
+        yield from (answer for answer in connection.ask(request) if not isinstance(answer, Done))
+
+
+# -- listings ---------------------------------------------------------------------------------------------------------
+
+
+def _show_queue(desk: Desk, arguments: tuple[str, ...]) -> int:
+    listing = desk.listing(ShowQueue(*arguments))
+    now = time.time()
+    for row in listing.rows:
+        assert isinstance(row, EnvelopeRow)
+        print(printing.json_line(row) if desk.json else printing.queue_line(row, now, listing.running))
+    return os.EX_OK
+
+
+def _show_envelope(desk: Desk, arguments: tuple[str, ...]) -> int:
+    for number, row in enumerate(desk.listing(ShowQueue(*arguments)).rows):
+        assert isinstance(row, EnvelopeRow)
+        if desk.json:
+            print(printing.json_line(row))
+        else:
+            print(*[""] * bool(number), *printing.envelope_page(row), sep="\n")
+    return os.EX_OK
+
+
+def _show_message(desk: Desk, arguments: tuple[str, ...]) -> int:
+    for chunk in desk.listing(ShowMessage(*arguments)).rows:
+        assert isinstance(chunk, Chunk)
+        sys.stdout.buffer.write(chunk.data)
+    sys.stdout.buffer.flush()
+    return os.EX_OK
+
+
+def _show_attempts(desk: Desk, arguments: tuple[str, ...]) -> int:
+    for row in desk.listing(ShowAttempts(*arguments)).rows:
+        assert isinstance(row, AttemptRow)
+        print(printing.json_line(row) if desk.json else printing.attempt_line(row))
+    return os.EX_OK
+
+
+def _show_lanes(desk: Desk, arguments: tuple[str, ...]) -> int:
+    now = time.time()
+    for row in desk.listing(ShowLanes()).rows:
+        assert isinstance(row, LaneRow)
+        print(printing.json_line(row) if desk.json else printing.lane_line(row, now))
+    return os.EX_OK
+
+
+def _why(desk: Desk, arguments: tuple[str, ...]) -> int:
+    attempts = [row for row in desk.listing(ShowAttempts(*arguments)).rows if isinstance(row, AttemptRow)]
+    try:
+        envelopes = [row for row in desk.listing(ShowQueue(*arguments)).rows if isinstance(row, EnvelopeRow)]
+    except RequestRefused:
+        # The message is gone; its history is the answer.
+        if not attempts:
+            raise
+        envelopes = []
+    rows: list[AttemptRow | EnvelopeRow] = [*attempts, *envelopes]
+    for line in map(printing.json_line, rows) if desk.json else printing.why_page(envelopes, attempts, time.time()):
+        print(line)
+    return os.EX_OK
+
+
+def _show_status(desk: Desk, arguments: tuple[str, ...]) -> int:
+    for row in desk.rows(ShowStatus()):
+        assert isinstance(row, StatusRow)
+        state = "running" if row.running else "paused"
+        print(printing.json_line(row) if desk.json else f"{row.part.upper()} {state}")
+    return os.EX_OK
+
+
+def _show_stats(desk: Desk, arguments: tuple[str, ...]) -> int:
+    for row in desk.rows(ShowStats()):
+        assert isinstance(row, StatRow)
+        print(printing.json_line(row) if desk.json else f"{row.name}={row.value}")
+    return os.EX_OK
+
+
+# -- changes ----------------------------------------------------------------------------------------------------------
+
+
+def _changing(verb: str, past: str) -> Action:
+    def run(desk: Desk, arguments: tuple[str, ...]) -> int:
+        count = desk.change(Change(verb, *arguments))
+        print(f"{count} envelope{'s' if count > 1 else ''} {past}")
+        return os.EX_OK
+
+    return run
+
+
+def _simple(request: Callable[..., Request], *fixed: object) -> Action:
+    def run(desk: Desk, arguments: tuple[str, ...]) -> int:
+        try:
+            desk.change(request(*arguments, *fixed))
+        except RequestRefused as error:
+            print(f"command failed: {error}")
+            return 1
+        print("command succeeded")
+        return os.EX_OK
+
+    return run
+
+
+def _pause_part(part: str, paused: bool) -> Action:
+    return _simple(lambda: Pause(part, paused))
+
+
+def _pause_whole_lane(paused: bool) -> Action:
+    return _simple(lambda action, key="": PauseLane(action, key, paused))
+
+
+FORMS: Final[Sequence[Form[Action]]] = (
+    Form("hold <id|all>", _changing("hold", "held")),
+    Form("log brief", _simple(lambda: Log(False))),
+    Form("log verbose", _simple(lambda: Log(True))),
+    Form("pause envelope <id|all>", _changing("hold", "paused")),
+    Form("pause lane <action>", _pause_whole_lane(True)),
+    Form("pause lane <action> <key>", _pause_whole_lane(True)),
+    Form("pause mda", _pause_part("mda", True)),
+    Form("pause mta", _pause_part("mta", True)),
+    Form("pause smtp", _pause_part("smtp", True)),
+    Form("release <id|all>", _changing("release", "released")),
+    Form("remove <id|all>", _changing("remove", "removed")),
+    Form("resume envelope <id|all>", _changing("release", "resumed")),
+    Form("resume lane <action>", _pause_whole_lane(False)),
+    Form("resume lane <action> <key>", _pause_whole_lane(False)),
+    Form("resume mda", _pause_part("mda", False)),
+    Form("resume mta", _pause_part("mta", False)),
+    Form("resume smtp", _pause_part("smtp", False)),
+    Form("schedule <id|all>", _changing("schedule", "scheduled")),
+    Form("show attempts <id>", _show_attempts),
+    Form("show envelope <evpid>", _show_envelope),
+    Form("show lanes", _show_lanes),
+    Form("show message <id>", _show_message),
+    Form("show queue", _show_queue),
+    Form("show queue <id>", _show_queue),
+    Form("show stats", _show_stats),
+    Form("show status", _show_status),
+    Form("trace <subsystem>", _simple(lambda subsystem: Trace(subsystem, True))),
+    Form("untrace <subsystem>", _simple(lambda subsystem: Trace(subsystem, False))),
+    Form("why <id>", _why),
+)

@@ -1,0 +1,69 @@
+"""A real spool behind a real control socket, without the rest of the daemon."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from control.client import Connection
+from control.commands import Commands, Desk
+from control.journal import Journal
+from control.protocol import AnyAnswer, Done, Request
+from control.server import ControlServer
+from control.sockets import bind_unix
+from spool.layout import layout
+from spool.listing import QueueReader
+from spool.writer import SpoolWriter
+
+
+@dataclass
+class Part:
+    running: bool = True
+
+    async def set_running(self, running: bool) -> None:
+        self.running = running
+
+
+@dataclass
+class House:
+    spool: SpoolWriter
+    socket: str
+    parts: dict[str, Part] = field(default_factory=lambda: {"mda": Part(), "mta": Part(), "smtp": Part()})
+
+    async def ask(self, request: Request) -> list[AnyAnswer]:
+        return await anyio.to_thread.run_sync(partial(self._ask, request))
+
+    async def rows(self, request: Request) -> list[AnyAnswer]:
+        return [answer for answer in await self.ask(request) if not isinstance(answer, Done)]
+
+    def _ask(self, request: Request) -> list[AnyAnswer]:
+        with Connection(self.socket) as connection:
+            return list(connection.ask(request))
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[House]:
+    """A spool below ``folder`` as root, and its control socket."""
+    places = layout(str(folder))
+    spool = await SpoolWriter.open(places)
+    reader = QueueReader.beside(places.spool_dir, spool.clock)
+    journal = Journal(logging.StreamHandler(io.StringIO()))
+    house = House(spool, places.control_socket)
+    desk = Desk(spool, reader, journal, house.parts, lambda: [("uptime", 7)])
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ControlServer(Commands(desk)).serve, bind_unix(places.control_socket))
+            yield house
+            tasks.cancel_scope.cancel()
+    finally:
+        journal.close()
+        reader.close()
+        await spool.aclose()

@@ -1,0 +1,35 @@
+"""The command line of smtpd."""
+
+from __future__ import annotations
+
+import pytest
+
+from control.options import Options, UsageError, read_options
+
+
+def test_flags_may_be_run_together() -> None:
+    assert read_options(["-dv", "-T", "smtp", "-Tmta"]) == Options(debug=True, verbose=True, traces=("smtp", "mta"))
+
+
+def test_a_macro_is_cut_at_its_last_equals_sign() -> None:
+    assert read_options(["-D", "a=b=c", "-Dx="]).macros == {"a=b": "c", "x": ""}
+
+
+def test_file_and_root_are_read() -> None:
+    options = read_options(["-n", "-f", "x.conf", "--root", "/srv"])
+    assert (options.check, options.file, options.root) == (True, "x.conf", "/srv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["-x"], "option -x not recognized"),
+        (["-f"], "option -f requires argument"),
+        (["-D", "name"], "-D name: not macro=value"),
+        (["-T", "imsg"], "-T imsg: not one of all bounce"),
+        (["now"], "unexpected operand: now"),
+    ],
+)
+def test_what_is_not_on_the_usage_line_is_refused(arguments: list[str], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        read_options(arguments)
