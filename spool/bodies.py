@@ -175,14 +175,10 @@ class BodyFiles:
         self._open: dict[str, int] = {}
 
     def prepare(self) -> None:
-        """Make the directories, and their names durable, where there are none."""
-        if os.path.isdir(self.directories()[-1]):
-            return
-        os.makedirs(self._root, mode=0o700, exist_ok=True)
+        """Make the directories where there are none; their names are durable afterwards."""
         for directory in self.directories():
             os.makedirs(directory, mode=0o700, exist_ok=True)
         self.ops.fsync_directory(self._root)
-        self.ops.fsync_directory(os.path.dirname(self._root))
 
     def path(self, name: str) -> str:
         """Where the body of that name lies."""

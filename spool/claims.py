@@ -16,83 +16,56 @@ from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 from spool.bodies import Body, BodyFiles, SmallBody, checksum
-from spool.database import is_unreadable
 from spool.errors import BodyDamaged, UnknownEnvelope
 from spool.ids import EnvelopeId
 from spool.intent import MboxIntent
 from spool.lane import ClaimOrder, Lane
 from spool.message import Claimed, Message
+from spool.reading import Rows, read_rows
 from spool.rows import ASKED_REMOVE, CorruptRow, Row, read_envelope, read_message
 from spool.store import SQL, Transaction
 
 _log: Final = logging.getLogger("mailspool.spool")
-#: What a claim finds under a message's row id: the message and its body, or why it cannot be sent.
+#: The message and its body, or why it cannot be sent.
 _Found: TypeAlias = "tuple[Message, Body] | Exception"
 
 
 def claim(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
     """At most ``order.room`` due envelopes of an open lane, earliest due first, in flight from here on."""
-    lane_row: Row | None = tx.execute(SQL["get_lane"], (order.lane_id,)).fetchone()
-    if lane_row is None:
+    ids = [row[0] for row in tx.execute(SQL["claimable"], (order.lane_id, tx.now, order.room))]
+    if not ids:
         return []
-    lane = Lane(*lane_row)
-    rows = _claimable(tx, order)
-    messages = _messages(tx, {row[1] for row in rows})
-    claimed = {}
-    for row in rows:
-        try:
-            claimed[row[0]] = _claimed(row, lane, messages.get(row[1]))
-        except (CorruptRow, BodyDamaged) as error:
-            damage(tx, row[0], str(error))
-    tx.execute(SQL["mark_inflight"], (tx.now, json.dumps(list(claimed))))
+    tx.execute(SQL["mark_inflight"], (tx.now, json.dumps(ids)))
     tx.lanes.add(order.lane_id)
-    return list(claimed.values())
+    lane = Lane(*tx.execute(SQL["get_lane"], (order.lane_id,)).fetchone())
+    rows = read_rows(tx.connection, SQL["envelopes"], ids)
+    messages = _messages(tx, {row[1] for row in rows.whole.values()})
+    claimed: list[Claimed] = []
+    for one in ids:
+        try:
+            claimed.append(_claimed(rows, one, lane, messages))
+        except (CorruptRow, BodyDamaged) as error:
+            damage(tx, one, str(error))
+    return claimed
 
 
-def _claimed(row: Row, lane: Lane, found: _Found | None) -> Claimed:
+def _claimed(rows: Rows, one: int, lane: Lane, messages: dict[int, _Found]) -> Claimed:
+    row = rows.whole.get(one)
+    if row is None:
+        raise CorruptRow(rows.spoilt.get(one, "its row is not there"))
+    found = messages.get(row[1])
     if found is None:
-        raise CorruptRow(f"envelope {row[2]} of a message that is not there")
+        raise CorruptRow("its message is not there")
     if isinstance(found, Exception):
         raise found
     message, body = found
     return Claimed(row[8], read_envelope(row, message, lane), message, body, bool(row[15]))
 
 
-def _claimable(tx: Transaction, order: ClaimOrder) -> list[Row]:
-    arguments = (order.lane_id, tx.now, order.room)
-    try:
-        return tx.execute(SQL["claimable"], arguments).fetchall()
-    except sqlite3.OperationalError as error:
-        if not is_unreadable(error):
-            raise
-    rows = []
-    for (envelope,) in tx.execute(SQL["claimable_ids"], arguments).fetchall():
-        try:
-            rows += tx.execute(SQL["claimable_one"], (envelope,)).fetchall()
-        except sqlite3.OperationalError as error:
-            if not is_unreadable(error):
-                raise
-            damage(tx, envelope, str(error))
-    return rows
-
-
 def _messages(tx: Transaction, ids: Iterable[int]) -> dict[int, _Found]:
-    query = SQL["claimed_messages"]
-    ids = list(ids)
-    try:
-        return {row[0]: _found(tx, row) for row in tx.execute(query, (json.dumps(ids),))}
-    except sqlite3.OperationalError as error:
-        if not is_unreadable(error):
-            raise
-    found: dict[int, _Found] = {}
-    for message in ids:
-        try:
-            found |= {row[0]: _found(tx, row) for row in tx.execute(query, (json.dumps([message]),))}
-        except sqlite3.OperationalError as error:
-            if not is_unreadable(error):
-                raise
-            found[message] = CorruptRow(str(error))
-    return found
+    rows = read_rows(tx.connection, SQL["messages"], list(ids))
+    found: dict[int, _Found] = {one: CorruptRow(reason) for one, reason in rows.spoilt.items()}
+    return found | {one: _found(tx, row) for one, row in rows.whole.items()}
 
 
 def _found(tx: Transaction, row: Row) -> _Found:
@@ -103,7 +76,7 @@ def _found(tx: Transaction, row: Row) -> _Found:
 
 
 def find_body(bodies: BodyFiles, row: Row) -> Body:
-    """The body of a row of ``claimed_messages``; raises `BodyDamaged`."""
+    """The body of a row of ``messages``; raises `BodyDamaged`."""
     size, digest, file, content = row[6], row[16], row[17], row[18]
     if file is not None:
         return bodies.large(file, size, digest)

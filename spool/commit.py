@@ -26,8 +26,8 @@ from spool.upkeep import Upkeep
 
 _log: Final = logging.getLogger("mailspool.spool")
 
-#: Messages, or outcomes, in one transaction: some 20 ms of work, so that nobody waits long for an answer.
-BATCH_MESSAGES: Final = 256
+#: Envelopes, or outcomes, in one transaction: some 20 ms of work, so that nobody waits long for an answer.
+BATCH_ENVELOPES: Final = 256
 #: Octets of bodies in one transaction, for the same reason.
 BATCH_OCTETS: Final = 8 * 1024 * 1024
 
@@ -47,7 +47,7 @@ class Write(Job):
     #: The large body that must be on disk before, by name.
     body: str = ""
     octets: int = 0
-    messages: int = 1
+    envelopes: int = 1
     #: Whether it is an outcome, which goes first.
     first: bool = False
     #: What to do with the result when nobody waits for it any more.
@@ -134,12 +134,12 @@ class Committer(threading.Thread):
 
     def _next_batch(self) -> list[Write]:
         batch: list[Write] = []
-        messages = octets = 0
+        envelopes = octets = 0
         for waiting in (self._outcomes, self._others):
-            while waiting and messages < BATCH_MESSAGES and octets < BATCH_OCTETS:
+            while waiting and envelopes < BATCH_ENVELOPES and octets < BATCH_OCTETS:
                 job = waiting.popleft()
                 batch.append(job)
-                messages += job.messages
+                envelopes += job.envelopes
                 octets += job.octets
         return batch
 

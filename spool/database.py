@@ -18,6 +18,8 @@ from spool.errors import SpoolError, SpoolFull, SpoolLost, SpoolUnavailable
 OLDEST_SQLITE: Final = (3, 37, 0)
 #: Octets of a page, fixed when the spool is made.
 PAGE_SIZE: Final = 4096
+#: Seconds that a commit waits for another program that has the database locked, before the client is told to come back.
+PATIENCE: Final = 2.0
 #: Prepared statements that are kept: all of queries.sql.
 PREPARED: Final = 256
 #: Octets of pages kept in memory; a queue of a million must not make the process grow.
@@ -45,7 +47,7 @@ def connect(path: str) -> sqlite3.Connection:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise SpoolError(f"SQLite {sqlite3.sqlite_version} is too old")
     connection = sqlite3.connect(
-        path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=PREPARED
+        path, timeout=PATIENCE, isolation_level=None, check_same_thread=False, cached_statements=PREPARED
     )
     try:
         _configure(connection)

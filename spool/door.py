@@ -43,6 +43,10 @@ class SpoolDoor(Protocol):
     def lost(self) -> anyio.Event:
         """Set when a write may be lost: the process must end at once, and says nothing more to anybody."""
 
+    @property
+    def findings(self) -> Sequence[str]:
+        """What is wrong with the database, in words for the operator; empty as long as nothing is known to be."""
+
     def notify_accepted(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called in the loop after each commit that made something due."""
 

@@ -150,7 +150,7 @@ class Counts:
 
 
 def read_entry(row: Row) -> Entry:
-    """The entry of a row of ``queue_page`` or ``queue_entry``."""
+    """The entry of a row of ``queue_entries``."""
     number, name, ordinal, kind, state = row[:5]
     given, action = row[8], row[15]
     shown = f"row {number}" if name is None else f"{name}.{ordinal}"

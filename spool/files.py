@@ -9,9 +9,11 @@ Failure: `OSError`, as the kernel says it. A failed fsync must never be repeated
 from __future__ import annotations
 
 import os
-import sqlite3
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import sqlite3
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import sqlite3
 from spool.bodies import checksum
 from spool.errors import DuplicateMessage
 from spool.message import NewEnvelope, Recipient, Submission
-from spool.rows import destination_columns, message_columns, recipient_columns
+from spool.rows import Row, destination_columns, message_columns, recipient_columns
 from spool.store import SQL, Transaction
 
 
@@ -21,16 +21,19 @@ def accept(tx: Transaction, submission: Submission) -> None:
     _check(submission)
     message_id = _insert_message(tx, submission)
     numbers = _insert_recipients(tx, message_id, submission.envelopes)
-    insert, arrived = SQL["insert_envelope"], submission.message.arrived
-    for ordinal, new in enumerate(submission.envelopes, 1):
-        lane_id = tx.lane_id(new.lane)
-        warn_at = None if new.warn_after is None else arrived + new.warn_after
-        destination = destination_columns(new.destination)
-        number = numbers[new.recipient]
-        due, deadline = tx.now, arrived + new.ttl
-        tx.execute(insert, (message_id, ordinal, number, *destination, lane_id, 0, due, deadline, warn_at))
-        tx.lanes.add(lane_id)
+    rows = [
+        _envelope_row(tx, submission.message.arrived, new, (message_id, ordinal, numbers[new.recipient]))
+        for ordinal, new in enumerate(submission.envelopes, 1)
+    ]
+    tx.connection.executemany(SQL["insert_envelope"], rows)
     tx.made_due = True
+
+
+def _envelope_row(tx: Transaction, arrived: int, new: NewEnvelope, keys: tuple[int, int, int]) -> Row:
+    lane_id = tx.lane_id(new.lane)
+    tx.lanes.add(lane_id)
+    warn_at = None if new.warn_after is None else arrived + new.warn_after
+    return (*keys, *destination_columns(new.destination), lane_id, 0, tx.now, arrived + new.ttl, warn_at)
 
 
 def _check(submission: Submission) -> None:
@@ -61,7 +64,7 @@ def _insert_message(tx: Transaction, submission: Submission) -> int:
 def _insert_recipients(tx: Transaction, message_id: int, envelopes: tuple[NewEnvelope, ...]) -> dict[Recipient, int]:
     numbers: dict[Recipient, int] = {}
     for new in envelopes:
-        if new.recipient not in numbers:
-            number = numbers[new.recipient] = len(numbers) + 1
-            tx.execute(SQL["insert_recipient"], (message_id, number, *recipient_columns(new.recipient)))
+        numbers.setdefault(new.recipient, len(numbers) + 1)
+    rows = [(message_id, number, *recipient_columns(recipient)) for recipient, number in numbers.items()]
+    tx.connection.executemany(SQL["insert_recipient"], rows)
     return numbers

@@ -24,7 +24,6 @@ from spool import outcomes
 from spool.bodies import Body, BodyFiles
 from spool.claims import find_body
 from spool.clock import SpoolClock, SystemClock
-from spool.database import is_unreadable
 from spool.entry import CorruptEntry, Counts, Entry, Page, PastAttempt, read_entry, read_past
 from spool.errors import SpoolError, SpoolForbidden, UnknownEnvelope
 from spool.files import SystemOps
@@ -34,8 +33,9 @@ from spool.lock import SpoolLock
 from spool.message import Message
 from spool.migrations import version_of
 from spool.opening import database_path, last_mark
+from spool.reading import read_rows
 from spool.report import ReportLine
-from spool.rows import STATES, Row, read_message
+from spool.rows import STATES, CorruptRow, Row, read_message
 from spool.selected import AFTER_ALL, find_message
 from spool.selection import EVERYTHING, Selection
 from spool.state import State
@@ -105,7 +105,7 @@ class QueueReader:
         """At most ``limit`` entries of what is selected, after the place where the page before ended."""
         with self._looking() as connection:
             if selection.ordinal is not None:
-                return Page([_entry_of(connection, _envelope_row(connection, selection))], None)
+                return Page(_entries(connection, [_envelope_row(connection, selection)]), None)
             name, ordinal = after or (selection.message, 0)
             bounds = (name, selection.message + AFTER_ALL, ordinal, limit)
             return _page(connection, bounds)
@@ -123,7 +123,7 @@ class QueueReader:
         while True:
             with self._looking() as connection:
                 rows = [row for (row,) in connection.execute(SQL[query], (last, PAGE))]
-                entries = [_entry_of(connection, row) for row in rows]
+                entries = _entries(connection, rows)
             yield from entries
             if len(rows) < PAGE:
                 return
@@ -134,7 +134,7 @@ class QueueReader:
     def envelope(self, selection: Selection) -> Entry:
         """The one envelope that is selected."""
         with self._looking() as connection:
-            return _entry_of(connection, _envelope_row(connection, selection))
+            return _entries(connection, [_envelope_row(connection, selection)])[0]
 
     def report_lines(self, envelope: EnvelopeId) -> list[ReportLine]:
         """What a report envelope is about."""
@@ -144,9 +144,11 @@ class QueueReader:
     def message(self, selection: Selection) -> tuple[Message, Body]:
         """The message that is selected, and its body; raises `BodyDamaged`, `CorruptRow`."""
         with self._looking() as connection:
-            row = connection.execute(SQL["message_by_id"], (find_message(connection, selection.message)[0],)).fetchone()
-            if row is None:
-                raise UnknownEnvelope(f"no message {selection.message}")
+            row_id = find_message(connection, selection.message)[0]
+            rows = read_rows(connection, SQL["messages"], [row_id])
+            if row_id in rows.spoilt:
+                raise CorruptRow(rows.spoilt[row_id])
+            row = rows.whole[row_id]
             return read_message(row[1:16]), find_body(self._bodies, row)
 
     def attempts(self, selection: Selection) -> list[PastAttempt | CorruptEntry]:
@@ -212,46 +214,32 @@ def _connect(path: str) -> sqlite3.Connection:
 
 def _page(connection: sqlite3.Connection, bounds: tuple[str, str, int, int]) -> Page:
     """The page after (name, ordinal), before another name; ``bounds`` are the parameters of ``queue_page``."""
-    try:
-        rows = connection.execute(SQL["queue_page"], bounds).fetchall()
-    except sqlite3.OperationalError as error:
-        if not is_unreadable(error):
-            raise
-        return _careful_page(connection, bounds)
-    entries = [read_entry(row) for row in rows]
-    return Page(entries, (rows[-1][1], rows[-1][2]) if len(rows) == bounds[3] else None)
+    ids = [row for (row,) in connection.execute(SQL["queue_page"], bounds)]
+    entries = _entries(connection, ids)
+    return Page(entries, _place(connection, ids) if len(ids) == bounds[3] else None)
 
 
-def _careful_page(connection: sqlite3.Connection, bounds: tuple[str, str, int, int]) -> Page:
-    """The same, row by row, up to the last one whose name can be read: the next page goes on from there."""
-    entries: list[Entry] = []
-    place: tuple[str, int] | None = None
-    ids = connection.execute(SQL["queue_page_ids"], bounds).fetchall()
-    for (row,) in ids:
-        entries.append(_entry_of(connection, row))
-        place = _name_of(connection, row) or place
-    return Page(entries, place if len(ids) == bounds[3] else None)
+def _entries(connection: sqlite3.Connection, ids: list[int]) -> list[Entry]:
+    rows = read_rows(connection, SQL["queue_entries"], ids)
+    return [
+        read_entry(rows.whole[one])
+        if one in rows.whole
+        else CorruptEntry(_name(connection, one), rows.spoilt.get(one, "it is gone"))
+        for one in ids
+    ]
 
 
-def _entry_of(connection: sqlite3.Connection, envelope: int) -> Entry:
-    try:
-        row: Row | None = connection.execute(SQL["queue_entry"], (envelope,)).fetchone()
-    except sqlite3.OperationalError as error:
-        if not is_unreadable(error):
-            raise
-        name = _name_of(connection, envelope)
-        return CorruptEntry(f"{name[0]}.{name[1]}" if name else f"row {envelope}", str(error))
-    return read_entry(row) if row else CorruptEntry(f"row {envelope}", "it is gone")
+def _name(connection: sqlite3.Connection, envelope: int) -> str:
+    place = _place(connection, [envelope])
+    return f"{place[0]}.{place[1]}" if place else f"row {envelope}"
 
 
-def _name_of(connection: sqlite3.Connection, envelope: int) -> tuple[str, int] | None:
-    try:
-        row: Row | None = connection.execute(SQL["name_of"], (envelope,)).fetchone()
-    except sqlite3.OperationalError as error:
-        if not is_unreadable(error):
-            raise
-        return None
-    return (row[0], row[1]) if row else None
+def _place(connection: sqlite3.Connection, ids: list[int]) -> tuple[str, int] | None:
+    """Message id and ordinal of the last of these envelopes that has one that can be read."""
+    for one in reversed(ids):
+        if row := read_rows(connection, SQL["places"], [one]).whole.get(one):
+            return row[1], row[2]
+    return None
 
 
 def _envelope_row(connection: sqlite3.Connection, selection: Selection) -> int:

@@ -13,7 +13,7 @@ import base64
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,7 +81,11 @@ def _open(spool_dir: str, lock: SpoolLock, clock: Clock, ops: Ops) -> OpenSpool:
     path = database_path(spool_dir)
     if not os.path.exists(path):
         os.close(ops.create(path))
-        ops.fsync_directory(spool_dir)
+    # Also when the names are not new: whoever made them may have died before this.
+    ops.fsync_directory(spool_dir)
+    # A folder above that we may not read was made by somebody else, before us.
+    with suppress(PermissionError):
+        ops.fsync_directory(os.path.dirname(spool_dir))
     _look_at_version(path)
     connection = connect(path)
     try:

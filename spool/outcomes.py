@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from spool.address import Address
-from spool.claims import key_of
+from spool.claims import damage, key_of
 from spool.errors import UnknownEnvelope
 from spool.ids import EnvelopeId, MessageId, envelope_id
 from spool.lane import REPORTS, LaneFailed, LaneVerdict
 from spool.message import Notify
 from spool.outcome import Attempt, Deferred, Outcome, Stage
+from spool.reading import read_rows
 from spool.reply import Reply
 from spool.report import ReportLine
 from spool.rows import ASKED_REMOVE, EVENT_CODE, KIND_CODE, KINDS, Row, outcome_columns, read_report_line
@@ -56,7 +57,7 @@ class Subject:
 
     @classmethod
     def of(cls, row: Row) -> Subject:
-        """The subject of the first 16 columns of ``inflight``, ``overdue`` or ``unwarned``."""
+        """The subject of the first 16 columns of ``inflight`` or ``subjects``."""
         sender = Address(row[6], row[7])
         given = sender if row[13] is None else Address(row[13], row[14])
         return cls(row[0], row[1], row[2], KINDS[row[3]], row[4], row[5], sender, row[8:13], given, row[15])
@@ -98,30 +99,42 @@ def judge(tx: Transaction, verdict: LaneVerdict) -> None:
 def expire(tx: Transaction, lane_id: int, at: int) -> int:
     """End what waits in a lane whose route failed at ``at``, after the deadline; at most `SWEEP_BATCH`."""
     outcome = _lane_trouble(tx, lane_id)
-    rows = tx.execute(SQL["overdue"], (lane_id, at, SWEEP_BATCH)).fetchall()
-    for row in rows:
+    ids = [row[0] for row in tx.execute(SQL["overdue"], (lane_id, at, SWEEP_BATCH))]
+    for row in _subjects(tx, ids):
         subject = Subject.of(row)
         envelope = envelope_id(MessageId(row[17]), row[18])
         write_history(tx, subject, Attempt(envelope, at, at, "", outcome), Event.EXPIRED)
-        kind = report_owed(subject.kind, subject.sender, _notify(row), Event.EXPIRED, outcome)
-        if kind is not None:
-            add_report(tx, subject, kind, _Line(Event.EXPIRED, outcome, at))
+        _report_if_owed(tx, subject, row, _Line(Event.EXPIRED, outcome, at))
         end(tx, subject)
     tx.lanes.add(lane_id)
-    return len(rows)
+    return len(ids)
 
 
 def warn(tx: Transaction, lane_id: int, at: int, warn_intervals: tuple[int, ...]) -> int:
     """Queue the delay notices that are owed for what waits in a lane; at most `SWEEP_BATCH`."""
     outcome = _lane_trouble(tx, lane_id)
-    rows = tx.execute(SQL["unwarned"], (lane_id, at, SWEEP_BATCH)).fetchall()
-    for row in rows:
+    ids = [row[0] for row in tx.execute(SQL["unwarned"], (lane_id, at, SWEEP_BATCH))]
+    for row in _subjects(tx, ids):
         subject = Subject.of(row)
-        kind = report_owed(subject.kind, subject.sender, _notify(row), Event.DEFERRED, outcome)
-        if kind is not None:
-            add_report(tx, subject, kind, _Line(Event.DEFERRED, outcome, at))
+        _report_if_owed(tx, subject, row, _Line(Event.DEFERRED, outcome, at))
         tx.execute(SQL["set_warn_at"], (next_warning(row[19], at, warn_intervals), subject.envelope))
-    return len(rows)
+    tx.lanes.add(lane_id)
+    return len(ids)
+
+
+def _subjects(tx: Transaction, ids: list[int]) -> list[Row]:
+    """The rows of these envelopes in their order; those that cannot be read are set aside."""
+    rows = read_rows(tx.connection, SQL["subjects"], ids)
+    for one in ids:
+        if one not in rows.whole:
+            damage(tx, one, rows.spoilt.get(one, "its message is not there"))
+    return [rows.whole[one] for one in ids if one in rows.whole]
+
+
+def _report_if_owed(tx: Transaction, subject: Subject, row: Row, line: _Line) -> None:
+    kind = report_owed(subject.kind, subject.sender, Notify(row[16] or 0), line.event, line.outcome)
+    if kind is not None:
+        add_report(tx, subject, kind, line)
 
 
 def report_lines(connection: sqlite3.Connection, envelope: EnvelopeId) -> list[ReportLine]:
@@ -185,7 +198,3 @@ def write_history(tx: Transaction, subject: Subject, attempt: Attempt, event: Ev
 def _lane_trouble(tx: Transaction, lane_id: int) -> Deferred:
     row: Row | None = tx.execute(SQL["lane_trouble"], (lane_id,)).fetchone()
     return Deferred(Reply(451, "4.4.7", row[0] if row else ""), stage=Stage.ROUTE)
-
-
-def _notify(row: Row) -> Notify:
-    return Notify(row[16] or 0)

@@ -78,32 +78,22 @@ SELECT wake FROM lane WHERE wake > ? ORDER BY wake LIMIT 1;
 
 -- name: claimable
 -- The next due envelopes of a lane, if the lane is open.
-SELECT envelope.id, envelope.message, envelope.ordinal, envelope.local, envelope.domain, user, extension, target,
-    lane, kind, state, due, deadline, warn_at, attempts, recovered,
-    recipient.local, recipient.domain, orcpt, notify, notify_given
-FROM envelope LEFT JOIN recipient ON recipient.message = envelope.message AND number = envelope.recipient
+SELECT id FROM envelope
 WHERE lane = ?1 AND state = 0 AND due <= ?2
     AND EXISTS (SELECT 1 FROM lane WHERE id = ?1 AND NOT paused AND NOT parked AND not_before <= ?2)
 ORDER BY due LIMIT ?3;
 
--- name: claimable_ids
--- The same, when one of their rows cannot be read: which one is then found row by row.
-SELECT id, message FROM envelope
-WHERE lane = ?1 AND state = 0 AND due <= ?2
-    AND EXISTS (SELECT 1 FROM lane WHERE id = ?1 AND NOT paused AND NOT parked AND not_before <= ?2)
-ORDER BY due LIMIT ?3;
-
--- name: claimable_one
+-- name: envelopes
 SELECT envelope.id, envelope.message, envelope.ordinal, envelope.local, envelope.domain, user, extension, target,
     lane, kind, state, due, deadline, warn_at, attempts, recovered,
     recipient.local, recipient.domain, orcpt, notify, notify_given
 FROM envelope LEFT JOIN recipient ON recipient.message = envelope.message AND number = envelope.recipient
-WHERE envelope.id = ?;
+WHERE envelope.id IN (SELECT value FROM json_each(?));
 
 -- name: get_lane
 SELECT action, key FROM lane WHERE id = ?;
 
--- name: claimed_messages
+-- name: messages
 SELECT id, name, sender_local, sender_domain, arrived, received_at, size, body_kind, envid, ret,
     address, host, helo, protocol, login, uid, checksum, file, content
 FROM message LEFT JOIN body ON body.message = message.id
@@ -166,23 +156,20 @@ UPDATE lane SET failures = 0, not_before = 0, last_error = '' WHERE id = ? AND (
 
 -- name: overdue
 -- Waiting envelopes of a lane whose deadline has passed, earliest first.
-SELECT envelope.id, message.id, lane, kind, asked, recipient, sender_local, sender_domain,
-    envelope.local, envelope.domain, user, extension, target, recipient.local, recipient.domain, deadline,
-    notify, message.name, ordinal
-FROM envelope JOIN message ON message.id = envelope.message
-    LEFT JOIN recipient ON recipient.message = message.id AND number = envelope.recipient
-WHERE lane = ? AND state = 0 AND deadline <= ?
-ORDER BY deadline LIMIT ?;
+SELECT id FROM envelope WHERE lane = ? AND state = 0 AND deadline <= ? ORDER BY deadline LIMIT ?;
 
 -- name: unwarned
 -- Waiting envelopes of a lane whose sender is owed a delay notice, earliest first.
+SELECT id FROM envelope WHERE lane = ? AND state = 0 AND warn_at IS NOT NULL AND warn_at <= ? ORDER BY warn_at LIMIT ?;
+
+-- name: subjects
+-- Envelopes as their history and their reports will speak of them.
 SELECT envelope.id, message.id, lane, kind, asked, recipient, sender_local, sender_domain,
     envelope.local, envelope.domain, user, extension, target, recipient.local, recipient.domain, deadline,
     notify, message.name, ordinal, arrived
 FROM envelope JOIN message ON message.id = envelope.message
     LEFT JOIN recipient ON recipient.message = message.id AND number = envelope.recipient
-WHERE lane = ? AND state = 0 AND warn_at IS NOT NULL AND warn_at <= ?
-ORDER BY warn_at LIMIT ?;
+WHERE envelope.id IN (SELECT value FROM json_each(?));
 
 -- name: set_warn_at
 UPDATE envelope SET warn_at = ? WHERE id = ?;
@@ -231,21 +218,15 @@ WHERE message = ? AND ordinal > ? AND ordinal <= ? ORDER BY ordinal LIMIT ?;
 UPDATE envelope SET asked = ?1 WHERE asked <> ?1 AND id IN (SELECT value FROM json_each(?2));
 
 -- name: set_state
-UPDATE envelope SET state = ? WHERE id IN (SELECT value FROM json_each(?));
+-- What was damaged and is released has its reason forgotten.
+UPDATE envelope SET state = ?, error = CASE state WHEN 3 THEN '' ELSE error END
+WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: make_due
 UPDATE envelope SET due = ?1 WHERE due > ?1 AND id IN (SELECT value FROM json_each(?2));
 
 -- name: open_lanes
 UPDATE lane SET not_before = 0 WHERE not_before > 0 AND id IN (SELECT value FROM json_each(?));
-
--- name: subject
-SELECT envelope.id, message.id, lane, kind, asked, recipient, sender_local, sender_domain,
-    envelope.local, envelope.domain, user, extension, target, recipient.local, recipient.domain, deadline,
-    notify, message.name, ordinal
-FROM envelope JOIN message ON message.id = envelope.message
-    LEFT JOIN recipient ON recipient.message = message.id AND number = envelope.recipient
-WHERE envelope.id = ?;
 
 -- name: lane_page
 -- What is in a lane in one state, by due time, after (due, id).
@@ -297,25 +278,13 @@ WHERE id IN (SELECT value FROM json_each(?1)) AND next_due IS NULL AND NOT pause
     AND NOT EXISTS (SELECT 1 FROM envelope WHERE lane = lane.id);
 
 -- name: queue_page
--- A page of the queue by message id and ordinal, after (name, ordinal) and before another name; see QueueEntry.
-SELECT envelope.id, name, ordinal, kind, state, asked, sender_local, sender_domain, recipient.local, recipient.domain,
-    envelope.local, envelope.domain, user, extension, target, action, key, address, login, uid,
-    arrived, received_at, size, due, deadline, attempts, since, last_try, error,
-    not_before, last_error, paused, parked
-FROM message CROSS JOIN envelope ON envelope.message = message.id
-    LEFT JOIN lane ON lane.id = lane
-    LEFT JOIN recipient ON recipient.message = message.id AND number = envelope.recipient
+-- A page of the queue by message id and ordinal, after (name, ordinal) and before another name.
+SELECT envelope.id FROM message CROSS JOIN envelope ON envelope.message = message.id
 WHERE name >= ?1 AND name < ?2 AND (name > ?1 OR ordinal > ?3)
 ORDER BY name, ordinal LIMIT ?4;
 
--- name: queue_page_ids
--- The same page, when one of its rows cannot be read.
-SELECT envelope.id
-FROM message CROSS JOIN envelope ON envelope.message = message.id
-WHERE name >= ?1 AND name < ?2 AND (name > ?1 OR ordinal > ?3)
-ORDER BY name, ordinal LIMIT ?4;
-
--- name: queue_entry
+-- name: queue_entries
+-- See QueueEntry.
 SELECT envelope.id, name, ordinal, kind, state, asked, sender_local, sender_domain, recipient.local, recipient.domain,
     envelope.local, envelope.domain, user, extension, target, action, key, address, login, uid,
     arrived, received_at, size, due, deadline, attempts, since, last_try, error,
@@ -323,10 +292,7 @@ SELECT envelope.id, name, ordinal, kind, state, asked, sender_local, sender_doma
 FROM envelope LEFT JOIN message ON message.id = envelope.message
     LEFT JOIN lane ON lane.id = lane
     LEFT JOIN recipient ON recipient.message = message.id AND number = envelope.recipient
-WHERE envelope.id = ?;
-
--- name: name_of
-SELECT name, ordinal FROM message JOIN envelope ON envelope.message = message.id WHERE envelope.id = ?;
+WHERE envelope.id IN (SELECT value FROM json_each(?));
 
 -- name: damaged_page
 SELECT id FROM envelope WHERE state > 1 AND state = 3 AND id > ? ORDER BY id LIMIT ?;
@@ -346,12 +312,6 @@ SELECT message, ordinal, sender, recipient, destination, event, started, ended, 
     outcome, code, status, text, remote, stage, dsn_passed_on
 FROM attempt WHERE message >= ? AND message < ? ORDER BY message, id LIMIT ?;
 
--- name: message_by_id
-SELECT id, name, sender_local, sender_domain, arrived, received_at, size, body_kind, envid, ret,
-    address, host, helo, protocol, login, uid, checksum, file, content
-FROM message LEFT JOIN body ON body.message = message.id
-WHERE id = ?;
-
 -- name: count_by_lane
 SELECT lane, state, count(*) FROM envelope GROUP BY lane, state;
 
@@ -360,3 +320,7 @@ SELECT count(*) FROM message;
 
 -- name: count_reports
 SELECT count(*) FROM envelope WHERE kind > 0;
+
+-- name: places
+SELECT envelope.id, name, ordinal FROM message JOIN envelope ON envelope.message = message.id
+WHERE envelope.id IN (SELECT value FROM json_each(?));

@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from spool.database import is_unreadable
 from spool.errors import UnknownEnvelope
 from spool.ids import MessageId, envelope_id
 from spool.outcome import Attempt, Failed
 from spool.outcomes import Subject, write_history
+from spool.reading import read_rows
 from spool.reply import Reply
 from spool.rows import ASKED_HOLD, ASKED_NOTHING, ASKED_REMOVE, STATE_CODE, Row
 from spool.selection import Selection
@@ -125,8 +125,8 @@ def remove(tx: Transaction, chosen: Sequence[Chosen]) -> int:
     """Gone, with a line of history, and a mark for those in flight."""
     marked = _ask(tx, chosen, ASKED_REMOVE)
     waiting = [one for one in chosen if one.state != _INFLIGHT]
+    _remember_removals(tx, waiting)
     for one in waiting:
-        _remember_removal(tx, one)
         tx.execute(SQL["delete_envelope"], (one.id,))
         tx.messages.add(one.message)
     return marked + len(waiting)
@@ -155,18 +155,15 @@ def _move(tx: Transaction, chosen: Sequence[Chosen], states: set[int], to: int) 
     return len(moved)
 
 
-def _remember_removal(tx: Transaction, one: Chosen) -> None:
-    try:
-        row: Row | None = tx.execute(SQL["subject"], (one.id,)).fetchone()
-    except sqlite3.OperationalError as error:
-        if not is_unreadable(error):
-            raise
-        row = None
-    if row is None:
-        _log.warning("an unreadable envelope was removed", extra={"row": one.id})
-        return
-    attempt = Attempt(envelope_id(MessageId(row[17]), row[18]), tx.now, tx.now, "operator", _REMOVED)
-    write_history(tx, Subject.of(row), attempt, Event.FAILED)
+def _remember_removals(tx: Transaction, waiting: Sequence[Chosen]) -> None:
+    rows = read_rows(tx.connection, SQL["subjects"], [one.id for one in waiting])
+    for one in waiting:
+        row = rows.whole.get(one.id)
+        if row is None:
+            _log.warning("an unreadable envelope was removed", extra={"row": one.id})
+            continue
+        attempt = Attempt(envelope_id(MessageId(row[17]), row[18]), tx.now, tx.now, "operator", _REMOVED)
+        write_history(tx, Subject.of(row), attempt, Event.FAILED)
 
 
 def _ids(chosen: Sequence[Chosen]) -> str:

@@ -19,6 +19,7 @@ import anyio.to_thread
 from spool import claims, intake, opening, outcomes, selected
 from spool import lanes as lane_table
 from spool.bodies import BodyWriter
+from spool.checkup import Checkup
 from spool.clock import Clock, SpoolClock, SystemClock
 from spool.commit import Answer, Committer, Read, Stop, Write
 from spool.errors import SpoolLost, SpoolUnavailable
@@ -55,6 +56,9 @@ class SpoolWriter:
         sweep = OrphanSweep(spool_dir, self._bodies, spool.store.connection)
         self._committer = Committer(spool, Upkeep(spool.store, sweep), self._answer_from_thread)
         self._committer.start()
+        self._checkup = None if spool.was_clean else Checkup(opening.database_path(spool_dir))
+        if self._checkup:
+            self._checkup.start()
 
     @classmethod
     async def open(cls, layout: Layout, clock: Clock | None = None, ops: Ops | None = None) -> SpoolWriter:
@@ -73,10 +77,17 @@ class SpoolWriter:
             self._closed = self._loop.create_future()
             self._committer.put(Stop(self._closed))
         with anyio.CancelScope(shield=True):
+            if self._checkup:
+                await anyio.to_thread.run_sync(self._checkup.end)
             try:
                 await asyncio.shield(self._closed)
             except SpoolLost:
                 self.lost.set()
+
+    @property
+    def findings(self) -> Sequence[str]:
+        """What is wrong with the database, as far as it was looked through after an unclean stop."""
+        return tuple(self._checkup.findings) if self._checkup else ()
 
     def notify_accepted(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called in the loop after each commit that made something due."""
@@ -100,7 +111,7 @@ class SpoolWriter:
                 outcomes.record(tx, settles)
             intake.accept(tx, submission)
 
-        job = Write(self._future(), piece, file, octets)
+        job = Write(self._future(), piece, file, octets, len(submission.envelopes))
         try:
             self._room.require()
             self._put(job)
@@ -149,7 +160,7 @@ class SpoolWriter:
             for verdict in lanes:
                 outcomes.judge(tx, verdict)
 
-        await self._write(piece, messages=len(settlements) or 1, first=True)
+        await self._write(piece, envelopes=len(settlements) or 1, first=True)
 
     async def unclaim(self, claimed: Sequence[Claimed]) -> None:
         """Back to READY, untried."""
@@ -271,8 +282,8 @@ class SpoolWriter:
 
     # -- to the thread and back ---------------------------------------------------------------------------------------
 
-    async def _write(self, piece: Callable[[Transaction], T], messages: int = 1, first: bool = False) -> T:
-        job = Write(self._future(), piece, messages=messages, first=first)
+    async def _write(self, piece: Callable[[Transaction], T], envelopes: int = 1, first: bool = False) -> T:
+        job = Write(self._future(), piece, envelopes=envelopes, first=first)
         self._put(job)
         result: T = await job.future
         return result

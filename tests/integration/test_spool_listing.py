@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from spool.entry import CorruptEntry, PastAttempt, QueueEntry
 from spool.errors import SpoolError, SpoolForbidden, SpoolInUse, UnknownEnvelope
 from spool.ids import MessageId
 from spool.lane import Lane, LaneFailed
-from spool.layout import Layout, layout
+from spool.layout import Layout
 from spool.listing import QueueReader
 from spool.opening import database_path
 from spool.selection import Selection, select
@@ -37,23 +37,6 @@ from tests.tools.spooled import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Layout:
-    return layout(str(tmp_path))
-
-
-@pytest.fixture
-async def spool(place: Layout, clock: HandClock) -> AsyncIterator[SpoolWriter]:
-    writer = await SpoolWriter.open(place, clock)
-    yield writer
-    await writer.aclose()
 
 
 @pytest.fixture

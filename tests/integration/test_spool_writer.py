@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from spool.bodies import SMALL_BODY
 from spool.errors import DuplicateMessage, SpoolInUse
 from spool.ids import new_message_id
 from spool.lane import REPORTS, DueLane, Lane, LaneFailed, LaneWish
-from spool.layout import Layout, layout
+from spool.layout import Layout
 from spool.state import Event, Kind
 from spool.writer import SpoolWriter
 from tests.tools.spooled import (
@@ -30,23 +27,6 @@ from tests.tools.spooled import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Layout:
-    return layout(str(tmp_path))
-
-
-@pytest.fixture
-async def spool(place: Layout, clock: HandClock) -> AsyncIterator[SpoolWriter]:
-    writer = await SpoolWriter.open(place, clock)
-    yield writer
-    await writer.aclose()
 
 
 async def test_a_message_is_claimed_as_it_was_accepted(spool: SpoolWriter) -> None:

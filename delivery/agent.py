@@ -1,0 +1,113 @@
+"""The agent: a process that becomes the recipient and carries out errands for as long as the daemon wants it.
+
+Started as ``python -I -m delivery.agent DESCRIPTOR NAME UID GID GROUP,GROUP``; the descriptor is its end of a socket pair.
+
+Guarantees: before it reads the first frame it has the user's uid, gid and groups, all of them checked, and no way back; a
+session of its own; an empty environment; umask 077; no core dumps. It holds no descriptor but this socket, the standard ones
+and the bodies of its errands. It imports little, because it is started for every user who gets mail.
+
+Failure: when the daemon is gone it ends at once, between two steps of an errand. An exception that nobody foresaw is told to
+the daemon, then it ends: another agent starts afresh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import socket
+import sys
+import traceback
+from collections.abc import Sequence
+
+from delivery.errand import Abandoned, Refused, deferred
+from delivery.frames import pack_intent, pack_result, receive_errands
+from delivery.identity import Identity
+from delivery.local import carry_out
+from delivery.wire import Hangup, Wire
+from spool.files import Ops, SystemOps
+from spool.intent import MboxIntent
+
+
+class RemoteDesk:
+    """The daemon at the other end of the socket."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def fileno(self) -> int:
+        """The socket: between errand and result the daemon says nothing, so whatever is readable is its end."""
+        return self._wire.socket.fileno()
+
+    def wait(self, seconds: float) -> None:
+        """See `Desk`."""
+        if select.select([self], [], [], seconds)[0]:
+            raise Abandoned
+
+    def commit(self, intents: Sequence[MboxIntent]) -> None:
+        """See `Desk`."""
+        self._wire.send_json({"intents": [pack_intent(intent) for intent in intents]})
+        try:
+            refusal = self._wire.receive_json()["refused"]
+        except Hangup:
+            raise Abandoned from None
+        if refusal:
+            raise Refused(deferred("4.3.0", refusal))
+
+
+def become(who: Identity) -> None:
+    """Turn this process into that user for good; raises `PermissionError` when that is not wholly so."""
+    os.umask(0o077)
+    os.chdir("/")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if os.geteuid() == 0:
+        os.setgroups(who.groups)
+        os.setresgid(who.gid, who.gid, who.gid)
+        os.setresuid(who.uid, who.uid, who.uid)
+    if os.getresuid() != (who.uid,) * 3 or os.getresgid() != (who.gid,) * 3:
+        raise PermissionError(f"this process could not become {who.name}")
+    if set(os.getgroups()) - {who.gid} != set(who.groups) - {who.gid}:
+        raise PermissionError(f"this process could not take the groups of {who.name}")
+    if who.uid and _can_return():
+        raise PermissionError(f"this process could become root again after {who.name}")
+
+
+def _can_return() -> bool:
+    try:
+        os.setuid(0)
+    except PermissionError:
+        return False
+    return True
+
+
+def serve(wire: Wire, ops: Ops) -> None:
+    """Carry out errands until the daemon hangs up."""
+    desk = RemoteDesk(wire)
+    while True:
+        errands, descriptors = receive_errands(wire)
+        try:
+            results = carry_out(errands, ops, desk)
+        except (Abandoned, Hangup):
+            raise Hangup("abandoned") from None
+        except Exception:
+            wire.send_json({"trouble": traceback.format_exc()})
+            raise
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        wire.send_json({"results": [pack_result(result) for result in results]})
+
+
+def main(arguments: Sequence[str], ops: Ops) -> int:
+    """Run until the daemon hangs up; the exit status."""
+    descriptor, name, uid, gid, groups = arguments
+    become(Identity(name, int(uid), int(gid), tuple(int(group) for group in groups.split(",") if group), "/"))
+    wire = Wire(socket.socket(fileno=int(descriptor)))
+    with contextlib.closing(wire), contextlib.suppress(Hangup):
+        serve(wire, ops)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], SystemOps()))

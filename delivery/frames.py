@@ -1,0 +1,150 @@
+"""Errands, intents and results as JSON and back, for `delivery.wire`.
+
+Guarantees: what one side wrote, the other reads as an equal value; a body travels beside its errand.
+
+Failure: `Hangup` for JSON that is none of these.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from delivery.errand import Errand, Method, Result, ToCommand, ToMaildir, ToMbox
+from delivery.wire import Hangup, Wire
+from spool.bodies import Body, LargeBody, SmallBody
+from spool.errors import BodyDamaged
+from spool.files import SystemOps
+from spool.ids import EnvelopeId
+from spool.intent import MboxIntent
+from spool.outcome import Damaged, Deferred, Delivered, Failed, Outcome, Stage
+from spool.reply import Reply
+
+_OUTCOMES: Final[dict[str, type[Outcome]]] = {"Delivered": Delivered, "Deferred": Deferred, "Failed": Failed}
+
+
+class HandedOver(SystemOps):
+    """Opens a body that came as a descriptor, whatever path it has where it came from."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def open(self, path: str) -> int:
+        """From its beginning."""
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        return os.dup(self._descriptor)
+
+
+def send_errands(wire: Wire, errands: Sequence[Errand]) -> None:
+    """The daemon's first word; raises `BodyDamaged` for a body that cannot even be opened."""
+    wire.send_json([_packed(errand) for errand in errands])
+    for errand in errands:
+        body = errand.body
+        if isinstance(body, LargeBody):
+            _send_large(wire, body)
+        else:
+            wire.send(body.read())
+
+
+def _send_large(wire: Wire, body: LargeBody) -> None:
+    try:
+        descriptor = body.ops.open(body.path)
+    except OSError as error:
+        raise BodyDamaged(f"{body.path}: {error.strerror}") from error
+    try:
+        wire.send(b"", descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def receive_errands(wire: Wire) -> tuple[list[Errand], list[int]]:
+    """The same on the agent's side, and the descriptors that must be closed afterwards."""
+    packed = wire.receive_json()
+    errands: list[Errand] = []
+    descriptors: list[int] = []
+    for one in packed:
+        octets = wire.receive()
+        body: Body = SmallBody(octets)
+        if large := one["large"]:
+            descriptors.append(wire.take_descriptor())
+            body = LargeBody("its file", large["size"], bytes.fromhex(large["checksum"]), HandedOver(descriptors[-1]))
+        errands.append(_unpacked(one, body))
+    return errands, descriptors
+
+
+def _packed(errand: Errand) -> dict[str, Any]:
+    body = errand.body
+    large = {"size": body.size, "checksum": body.checksum.hex()} if isinstance(body, LargeBody) else None
+    return {
+        "envelope": errand.envelope,
+        "method": _packed_method(errand.method),
+        "header": errand.header.decode("latin-1"),
+        "address": errand.address,
+        "tried_before": errand.tried_before,
+        "large": large,
+    }
+
+
+def _packed_method(method: Method) -> dict[str, Any]:
+    match method:
+        case ToMaildir():
+            return {"to": "maildir", **asdict(method)}
+        case ToMbox(earlier=earlier):
+            return {"to": "mbox", **asdict(method), "earlier": earlier and pack_intent(earlier)}
+        case ToCommand():
+            return {"to": "command", **asdict(method)}
+
+
+def _unpacked(one: dict[str, Any], body: Body) -> Errand:
+    return Errand(
+        envelope=EnvelopeId(one["envelope"]),
+        method=_unpacked_method(one["method"]),
+        header=one["header"].encode("latin-1"),
+        address=one["address"],
+        body=body,
+        tried_before=one["tried_before"],
+    )
+
+
+def _unpacked_method(fields: dict[str, Any]) -> Method:
+    to = fields.pop("to")
+    if to == "maildir":
+        return ToMaildir(**fields)
+    if to == "mbox":
+        earlier = fields.pop("earlier")
+        return ToMbox(**fields, earlier=unpack_intent(earlier) if earlier else None)
+    if to == "command":
+        return ToCommand(tuple(fields.pop("arguments")), **fields)
+    raise Hangup(f"no such errand: {to}")
+
+
+def pack_intent(intent: MboxIntent) -> dict[str, Any]:
+    """As JSON."""
+    return {**asdict(intent), "checksum": intent.checksum.hex()}
+
+
+def unpack_intent(fields: dict[str, Any]) -> MboxIntent:
+    """From JSON."""
+    return MboxIntent(**{**fields, "checksum": bytes.fromhex(fields["checksum"])})
+
+
+def pack_result(result: Result) -> list[Any]:
+    """As JSON."""
+    if isinstance(result, Damaged):
+        return ["Damaged", result.envelope, result.reason]
+    reply = result.reply
+    return [type(result).__name__, reply.code, reply.status, reply.text, result.stage.value]
+
+
+def unpack_result(fields: list[Any]) -> Result:
+    """From JSON."""
+    kind, *rest = fields
+    if kind == "Damaged":
+        return Damaged(EnvelopeId(rest[0]), rest[1])
+    outcome = _OUTCOMES.get(kind)
+    if outcome is None:
+        raise Hangup(f"no such result: {kind}")
+    code, status, text, stage = rest
+    return outcome(Reply(code, status, text), stage=Stage(stage))

@@ -1,0 +1,76 @@
+"""Carries out errands, as whoever we are: the one piece of code for an agent and for the daemon of an ordinary user.
+
+Guarantees: one result for each errand, in order. Those for the same mailbox share its lock and its fsync.
+
+Failure: `Abandoned` when nobody waits any more. An exception that nobody foresaw is the caller's to report; what it
+interrupted is recognised by the repetition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from delivery import command, maildir, mbox
+from delivery.content import was_delivered_to
+from delivery.errand import Desk, Errand, Result, ToCommand, ToMaildir, ToMbox, deferred, delivered, failed
+from spool.errors import BodyDamaged
+from spool.files import Ops
+from spool.outcome import Damaged
+
+#: Where mail goes that nobody wants: an alias may say so.
+NOWHERE: Final = "/dev/null"
+
+_LOOP: Final = failed("5.4.6", "Loop detected")
+_DISCARDED: Final = delivered("Discarded")
+
+_Deliver = Callable[[Sequence[Errand], Ops, Desk], list[Result]]
+
+
+def carry_out(errands: Sequence[Errand], ops: Ops, desk: Desk) -> list[Result]:
+    """Deliver all; see the module."""
+    results: list[Result] = [_INITIAL] * len(errands)
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for place, errand in enumerate(errands):
+        early = _decided_before(errand)
+        if early is None:
+            groups.setdefault(_mailbox(errand), []).append(place)
+        else:
+            results[place] = early
+    for places in groups.values():
+        chosen = [errands[place] for place in places]
+        for place, result in zip(places, _deliver_of(chosen[0])(chosen, ops, desk), strict=True):
+            results[place] = result
+    return results
+
+
+_INITIAL: Final = deferred("4.3.0", "not tried")
+
+
+def _decided_before(errand: Errand) -> Result | None:
+    if isinstance(errand.method, ToMbox) and errand.method.path == NOWHERE:
+        return _DISCARDED
+    try:
+        return _LOOP if was_delivered_to(errand.body, errand.address) else None
+    except BodyDamaged as damage:
+        return Damaged(errand.envelope, str(damage))
+
+
+def _mailbox(errand: Errand) -> tuple[str, ...]:
+    match errand.method:
+        case ToMaildir(path=path, folder=folder):
+            return ("maildir", path, folder)
+        case ToMbox(path=path):
+            return ("mbox", path)
+        case ToCommand():
+            return ("command",)
+
+
+def _deliver_of(errand: Errand) -> _Deliver:
+    match errand.method:
+        case ToMaildir():
+            return maildir.deliver
+        case ToMbox():
+            return mbox.deliver
+        case ToCommand():
+            return command.deliver

@@ -1,0 +1,308 @@
+"""Delivery into an mbox: one lock, one intent, one append and one fsync for all messages of a batch.
+
+A message is ``From SENDER DATE`` (UTC, asctime(3)), its lines quoted by the mboxrd rule (see `delivery.content`), and an
+empty line. Before the first octet is appended, the spool keeps where everything will go and what it is.
+
+Guarantees: a repetition compares the mailbox with the intent of the attempt before. What is there whole is not appended
+again; a torn end of our own is cut off first; anything else counts as not there. After an error the mailbox has the length
+that it had. The mailbox is a regular file with one link that belongs to the user we are, opened without following a link.
+
+Failure: `Deferred` for everything about the mailbox. `Damaged` for a message whose body is; the others of the batch go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+from delivery.content import rd_quoted, unix_lines
+from delivery.errand import Desk, Errand, Refused, Result, ToMbox, deferred, delivered
+from delivery.locks import Busy, MailboxLock
+from delivery.trouble import mailbox_trouble, trouble
+from spool.errors import BodyDamaged
+from spool.files import Ops
+from spool.intent import MboxIntent
+from spool.outcome import Damaged, Stage
+
+#: Seconds that we wait for other programs' locks; then the mail waits in the queue and not in a process.
+PATIENCE: Final = 20.0
+#: Octets collected before they are written, and read at a time.
+_CHUNK: Final = 256 * 1024
+_CHECKSUM_SIZE: Final = 16
+
+#: Read too: for what an earlier attempt left. Not blocking: for a pipe in place of the mailbox.
+_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A message that will be appended."""
+
+    place: int
+    errand: Errand
+    length: int
+    checksum: bytes
+
+
+def deliver(errands: Sequence[Errand], ops: Ops, desk: Desk, patience: float = PATIENCE) -> list[Result]:
+    """Append messages for one mailbox (the same path) to it; one result for each."""
+    path = _method(errands[0]).path
+    try:
+        with _opened(path, ops) as descriptor, MailboxLock(descriptor, path, desk, patience):
+            # A reader may have put a new file in its place while we waited.
+            _check(descriptor, path)
+            ops.reached("mbox.locked")
+            return _Mailbox(descriptor, path, ops).deliver(errands, desk)
+    except Refused as refused:
+        return [refused.outcome] * len(errands)
+    except Busy as busy:
+        return [deferred("4.2.0", str(busy), Stage.CONNECT)] * len(errands)
+    except OSError as error:
+        return [mailbox_trouble(error, path)] * len(errands)
+
+
+class _Mailbox:
+    """An open and locked mailbox."""
+
+    def __init__(self, descriptor: int, path: str, ops: Ops) -> None:
+        self._descriptor = descriptor
+        self._path = path
+        self._ops = ops
+        found = os.fstat(descriptor)
+        self._identity = (found.st_dev, found.st_ino)
+
+    def deliver(self, errands: Sequence[Errand], desk: Desk) -> list[Result]:
+        results: list[Result | None] = [None] * len(errands)
+        arrived = self._arrived(errands)
+        planned = self._plan(errands, arrived, results)
+        if planned:
+            self._end_line()
+        start = self._size()
+        if planned:
+            desk.commit(self._intents(planned, start))
+            self._ops.reached("mbox.intended")
+            self._append(planned, start)
+            self._ops.reached("mbox.appended")
+        # What an earlier attempt left may be in the page cache only.
+        self._sync(planned, start)
+        self._ops.reached("mbox.fsynced")
+        done = delivered("Delivered to mbox")
+        return [done if result is None else result for result in results]
+
+    def _size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    # -- what an earlier attempt left ---------------------------------------------------------------------------------
+
+    def _arrived(self, errands: Sequence[Errand]) -> set[int]:
+        """Places of the errands whose message is here already. Cuts off a torn end of ours, the last one first."""
+        earlier = [
+            (intent.offset, place, intent)
+            for place, errand in enumerate(errands)
+            if (intent := _method(errand).earlier) and (intent.device, intent.inode) == self._identity
+        ]
+        arrived = set()
+        for _, place, intent in sorted(earlier, key=lambda item: -item[0]):
+            if self._holds(intent):
+                arrived.add(place)
+            elif self._is_torn(intent, errands[place]):
+                os.ftruncate(self._descriptor, intent.offset)
+                self._ops.reached("mbox.cut")
+        return arrived
+
+    def _holds(self, intent: MboxIntent) -> bool:
+        if self._size() < intent.offset + intent.length:
+            return False
+        running = hashlib.blake2b(digest_size=_CHECKSUM_SIZE)
+        for piece in self._read(intent.offset, intent.length):
+            running.update(piece)
+        return running.digest() == intent.checksum
+
+    def _is_torn(self, intent: MboxIntent, errand: Errand) -> bool:
+        """Whether all from the intent's offset to the end of the file is a part of ours.
+
+        A file system that lost its power may give back NULs for octets that were never written.
+        """
+        length = self._size() - intent.offset
+        if not 0 < length <= intent.length:
+            return False
+        offset = intent.offset
+        with contextlib.suppress(BodyDamaged):
+            for piece in _record(errand):
+                found = os.pread(self._descriptor, len(piece), offset)
+                offset += len(found)
+                if not _is_part(found, piece):
+                    return False
+                if len(found) < len(piece):
+                    break
+        return offset == intent.offset + length
+
+    def _read(self, offset: int, length: int) -> Iterator[bytes]:
+        end = offset + length
+        while offset < end:
+            piece = os.pread(self._descriptor, min(_CHUNK, end - offset), offset)
+            if not piece:
+                return
+            offset += len(piece)
+            yield piece
+
+    # -- the new ones -------------------------------------------------------------------------------------------------
+
+    def _plan(self, errands: Sequence[Errand], arrived: set[int], results: list[Result | None]) -> list[_Planned]:
+        planned = []
+        for place, errand in enumerate(errands):
+            if place in arrived:
+                continue
+            length = 0
+            running = hashlib.blake2b(digest_size=_CHECKSUM_SIZE)
+            try:
+                for piece in _record(errand):
+                    running.update(piece)
+                    length += len(piece)
+            except BodyDamaged as damage:
+                results[place] = Damaged(errand.envelope, str(damage))
+            else:
+                planned.append(_Planned(place, errand, length, running.digest()))
+        return planned
+
+    def _end_line(self) -> None:
+        """A separator must stand at the beginning of a line, whatever another program left at the end."""
+        size = self._size()
+        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+            self._ops.write(self._descriptor, b"\n\n")
+
+    def _intents(self, planned: Sequence[_Planned], offset: int) -> list[MboxIntent]:
+        intents = []
+        device, inode = self._identity
+        for one in planned:
+            intents.append(MboxIntent(one.errand.envelope, self._path, device, inode, offset, one.length, one.checksum))
+            offset += one.length
+        return intents
+
+    def _append(self, planned: Sequence[_Planned], start: int) -> None:
+        try:
+            for octets in _gathered(chain.from_iterable(_record(one.errand) for one in planned)):
+                self._ops.write(self._descriptor, octets)
+                self._ops.reached("mbox.writing")
+        except BodyDamaged as damage:
+            self._cut_back(planned, start)
+            raise Refused(deferred("4.3.0", f"a body was damaged while it was read: {damage}")) from damage
+        except OSError as error:
+            self._cut_back(planned, start)
+            raise Refused(trouble(error)) from error
+
+    def _sync(self, planned: Sequence[_Planned], start: int) -> None:
+        try:
+            self._ops.fsync(self._descriptor)
+        except OSError as error:
+            self._cut_back(planned, start)
+            raise Refused(trouble(error)) from error
+
+    def _cut_back(self, planned: Sequence[_Planned], start: int) -> None:
+        """Best effort: what cannot be cut now is recognised as a torn end by the repetition."""
+        with contextlib.suppress(OSError):
+            # More than ours means that somebody writes without a lock: his octets are not for us to cut.
+            if self._size() <= start + sum(one.length for one in planned):
+                os.ftruncate(self._descriptor, start)
+
+
+def make(path: str, uid: int, gid: int) -> None:
+    """Make an empty mailbox for that user where there is none; raises `OSError`. For those who may give files away."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return
+    try:
+        os.fchown(descriptor, uid, gid)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _opened(path: str, ops: Ops) -> Iterator[int]:
+    descriptor = _open(path, ops)
+    try:
+        _check(descriptor, path)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: str, ops: Ops) -> int:
+    try:
+        return os.open(path, _FLAGS)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise _unfit(path, "is not a regular file") from error
+        if error.errno != errno.ENOENT:
+            raise
+        with contextlib.suppress(FileExistsError):
+            made = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+            # Its name is durable with the first message's fsync on the file systems that matter; ask all the same.
+            with contextlib.suppress(PermissionError):
+                ops.fsync_directory(os.path.dirname(path))
+            return made
+        return os.open(path, _FLAGS)
+
+
+def _check(descriptor: int, path: str) -> None:
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise _unfit(path, "is not a regular file")
+    if found.st_nlink != 1:
+        raise _unfit(path, f"has {found.st_nlink} links")
+    if found.st_uid != os.geteuid():
+        raise _unfit(path, "belongs to another user")
+    named = os.stat(path, follow_symlinks=False)
+    if (named.st_dev, named.st_ino) != (found.st_dev, found.st_ino):
+        raise _unfit(path, "was replaced while we waited for its lock")
+
+
+def _unfit(path: str, why: str) -> Refused:
+    return Refused(deferred("4.2.0", f"{path} {why}", Stage.CONNECT))
+
+
+def _method(errand: Errand) -> ToMbox:
+    assert isinstance(errand.method, ToMbox)
+    return errand.method
+
+
+def _record(errand: Errand) -> Iterator[bytes]:
+    """The octets of one message in the mailbox: a function of the errand alone."""
+    method = _method(errand)
+    sender = "-".join(method.sender.split()) or "MAILER-DAEMON"
+    yield f"From {sender} {time.asctime(time.gmtime(method.date))}\n".encode("utf-8", "surrogateescape")
+    yield errand.header
+    last = b"\n"
+    for piece in rd_quoted(unix_lines(errand.body.chunks())):
+        if piece:
+            last = piece[-1:]
+            yield piece
+    yield b"\n" if last == b"\n" else b"\n\n"
+
+
+def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same octets in pieces of about `_CHUNK`."""
+    waiting: list[bytes] = []
+    octets = 0
+    for piece in pieces:
+        waiting.append(piece)
+        octets += len(piece)
+        if octets >= _CHUNK:
+            yield b"".join(waiting)
+            waiting, octets = [], 0
+    yield b"".join(waiting)
+
+
+def _is_part(found: bytes, ours: bytes) -> bool:
+    ours = ours[: len(found)]
+    return found == ours or all(octet in (mine, 0) for octet, mine in zip(found, ours, strict=True))
