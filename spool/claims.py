@@ -22,10 +22,12 @@ from spool.intent import MboxIntent
 from spool.lane import ClaimOrder, Lane
 from spool.message import Claimed, Message
 from spool.reading import Rows, read_rows
-from spool.rows import ASKED_REMOVE, CorruptRow, Row, read_envelope, read_message
+from spool.rows import ASKED_REMOVE, STATE_CODE, CorruptRow, Row, read_envelope, read_message
+from spool.state import State
 from spool.store import SQL, Transaction
 
 _log: Final = logging.getLogger("mailspool.spool")
+_INFLIGHT: Final = STATE_CODE[State.INFLIGHT]
 #: The message and its body, or why it cannot be sent.
 _Found: TypeAlias = "tuple[Message, Body] | Exception"
 
@@ -90,21 +92,22 @@ def find_body(bodies: BodyFiles, row: Row) -> Body:
 def unclaim(tx: Transaction, envelopes: Iterable[EnvelopeId]) -> None:
     """Back to READY, or to what the operator asked meanwhile; those not in flight are left alone."""
     for envelope in envelopes:
-        row: Row | None = tx.execute(SQL["inflight"], key_of(envelope)).fetchone()
-        if row is not None:
-            _put_back(tx, row[0], row[1], row[2], row[4], "unclaim_envelope")
+        row: Row | None = tx.execute(SQL["find_envelope"], key_of(envelope)).fetchone()
+        if row is not None and row[3] == _INFLIGHT:
+            _put_back(tx, (row[0], row[1], row[2], row[4]), "unclaim_envelope")
     tx.made_due = True
 
 
 def recover(tx: Transaction) -> int:
     """Void every lease: nobody can hold one when the spool is opened. How many there were."""
     stranded = tx.execute(SQL["stranded"]).fetchall()
-    for envelope, message, lane, asked in stranded:
-        _put_back(tx, envelope, message, lane, asked, "recover_envelope")
+    for row in stranded:
+        _put_back(tx, row, "recover_envelope")
     return len(stranded)
 
 
-def _put_back(tx: Transaction, envelope: int, message: int, lane: int, asked: int, statement: str) -> None:
+def _put_back(tx: Transaction, row: Row, statement: str) -> None:
+    envelope, message, lane, asked = row
     tx.lanes.add(lane)
     if asked == ASKED_REMOVE:
         tx.execute(SQL["delete_envelope"], (envelope,))
@@ -135,7 +138,7 @@ def key_of(envelope: EnvelopeId) -> tuple[str, int]:
 
 
 def find(tx: Transaction, envelope: EnvelopeId) -> Row:
-    """Envelope, message, lane (row ids), state and kind (codes); raises `UnknownEnvelope`."""
+    """Envelope, message, lane (row ids), state and what was asked (codes); raises `UnknownEnvelope`."""
     row: Row | None = tx.execute(SQL["find_envelope"], key_of(envelope)).fetchone()
     if row is None:
         raise UnknownEnvelope(f"no envelope {envelope}")

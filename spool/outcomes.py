@@ -12,20 +12,31 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from spool.address import Address
 from spool.claims import damage, key_of
 from spool.errors import UnknownEnvelope
-from spool.ids import EnvelopeId, MessageId, envelope_id
+from spool.ids import EnvelopeId, envelope_id
 from spool.lane import REPORTS, LaneFailed, LaneVerdict
 from spool.message import Notify
 from spool.outcome import Attempt, Deferred, Outcome, Stage
 from spool.reading import read_rows
 from spool.reply import Reply
 from spool.report import ReportLine
-from spool.rows import ASKED_REMOVE, EVENT_CODE, KIND_CODE, KINDS, Row, outcome_columns, read_report_line
+from spool.rows import (
+    ASKED_REMOVE,
+    EVENT_CODE,
+    KIND_CODE,
+    KINDS,
+    NOTIFY,
+    CorruptRow,
+    Row,
+    outcome_columns,
+    read_report_line,
+)
 from spool.settlement import Settlement, next_warning, report_owed
 from spool.state import Event, Kind
 from spool.store import SQL, Transaction
@@ -42,30 +53,58 @@ SWEEP_BATCH: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """An envelope as its history and its report will speak of it; ids are row ids."""
+    """An envelope as its history and its report will speak of it."""
 
-    envelope: int
+    #: Row ids of the envelope, its message and its lane.
+    row: int
     message: int
     lane: int
+    id: EnvelopeId
     kind: Kind
+    #: What the operator asked of it, a code.
     asked: int
-    recipient: int | None
     sender: Address
-    destination: tuple[str, str, str, str, str]
+    #: The number and the address of the recipient as given; None and the sender for a report.
+    recipient: int | None
     given: Address
+    notify: Notify
+    #: The five columns of a destination.
+    destination: tuple[str, str, str, str, str]
+    arrived: int
     deadline: int
 
     @classmethod
     def of(cls, row: Row) -> Subject:
-        """The subject of the first 16 columns of ``inflight`` or ``subjects``."""
-        sender = Address(row[6], row[7])
-        given = sender if row[13] is None else Address(row[13], row[14])
-        return cls(row[0], row[1], row[2], KINDS[row[3]], row[4], row[5], sender, row[8:13], given, row[15])
+        """The subject of a row of ``inflight`` or ``subjects``; raises `CorruptRow`."""
+        number, message, name, ordinal, lane, kind, asked, arrived, deadline, recipient = row[:10]
+        sender = Address(row[10], row[11])
+        given = sender if recipient is None else Address(row[17], row[18])
+        try:
+            codes = (KINDS[kind], asked, sender, recipient, given, NOTIFY[row[19] or 0])
+        except KeyError as error:
+            raise CorruptRow(f"impossible kind {kind} or wish for reports {row[19]}") from error
+        return cls(number, message, lane, envelope_id(name, ordinal), *codes, row[12:17], arrived, deadline)
 
     @property
     def address(self) -> Address:
         """The address of the final destination."""
         return Address(*self.destination[:2])
+
+
+def read_subjects(connection: sqlite3.Connection, rows: Sequence[int]) -> tuple[list[Subject], dict[int, str]]:
+    """These envelopes (row ids) in their order, and the reason for each that cannot be read."""
+    found = read_rows(connection, SQL["subjects"], rows)
+    subjects: list[Subject] = []
+    spoilt: dict[int, str] = {}
+    for one in rows:
+        if one not in found.whole:
+            spoilt[one] = found.spoilt.get(one, "its message is not there")
+            continue
+        try:
+            subjects.append(Subject.of(found.whole[one]))
+        except CorruptRow as error:
+            spoilt[one] = str(error)
+    return subjects, spoilt
 
 
 def record(tx: Transaction, settlement: Settlement) -> None:
@@ -99,40 +138,35 @@ def judge(tx: Transaction, verdict: LaneVerdict) -> None:
 def expire(tx: Transaction, lane_id: int, at: int) -> int:
     """End what waits in a lane whose route failed at ``at``, after the deadline; at most `SWEEP_BATCH`."""
     outcome = _lane_trouble(tx, lane_id)
-    ids = [row[0] for row in tx.execute(SQL["overdue"], (lane_id, at, SWEEP_BATCH))]
-    for row in _subjects(tx, ids):
-        subject = Subject.of(row)
-        envelope = envelope_id(MessageId(row[17]), row[18])
-        write_history(tx, subject, Attempt(envelope, at, at, "", outcome), Event.EXPIRED)
-        _report_if_owed(tx, subject, row, _Line(Event.EXPIRED, outcome, at))
+    rows = [row for (row,) in tx.execute(SQL["overdue"], (lane_id, at, SWEEP_BATCH))]
+    for subject in _sound(tx, rows):
+        write_history(tx, subject, Attempt(subject.id, at, at, "", outcome), Event.EXPIRED)
+        _report_if_owed(tx, subject, _Line(Event.EXPIRED, outcome, at))
         end(tx, subject)
     tx.lanes.add(lane_id)
-    return len(ids)
+    return len(rows)
 
 
 def warn(tx: Transaction, lane_id: int, at: int, warn_intervals: tuple[int, ...]) -> int:
     """Queue the delay notices that are owed for what waits in a lane; at most `SWEEP_BATCH`."""
     outcome = _lane_trouble(tx, lane_id)
-    ids = [row[0] for row in tx.execute(SQL["unwarned"], (lane_id, at, SWEEP_BATCH))]
-    for row in _subjects(tx, ids):
-        subject = Subject.of(row)
-        _report_if_owed(tx, subject, row, _Line(Event.DEFERRED, outcome, at))
-        tx.execute(SQL["set_warn_at"], (next_warning(row[19], at, warn_intervals), subject.envelope))
+    rows = [row for (row,) in tx.execute(SQL["unwarned"], (lane_id, at, SWEEP_BATCH))]
+    for subject in _sound(tx, rows):
+        _report_if_owed(tx, subject, _Line(Event.DEFERRED, outcome, at))
+        tx.execute(SQL["set_warn_at"], (next_warning(subject.arrived, at, warn_intervals), subject.row))
     tx.lanes.add(lane_id)
-    return len(ids)
+    return len(rows)
 
 
-def _subjects(tx: Transaction, ids: list[int]) -> list[Row]:
-    """The rows of these envelopes in their order; those that cannot be read are set aside."""
-    rows = read_rows(tx.connection, SQL["subjects"], ids)
-    for one in ids:
-        if one not in rows.whole:
-            damage(tx, one, rows.spoilt.get(one, "its message is not there"))
-    return [rows.whole[one] for one in ids if one in rows.whole]
+def _sound(tx: Transaction, rows: Sequence[int]) -> list[Subject]:
+    subjects, spoilt = read_subjects(tx.connection, rows)
+    for row, reason in spoilt.items():
+        damage(tx, row, reason)
+    return subjects
 
 
-def _report_if_owed(tx: Transaction, subject: Subject, row: Row, line: _Line) -> None:
-    kind = report_owed(subject.kind, subject.sender, Notify(row[16] or 0), line.event, line.outcome)
+def _report_if_owed(tx: Transaction, subject: Subject, line: _Line) -> None:
+    kind = report_owed(subject.kind, subject.sender, subject.notify, line.event, line.outcome)
     if kind is not None:
         add_report(tx, subject, kind, line)
 
@@ -176,7 +210,7 @@ def _new_report(tx: Transaction, message: int, kind: Kind) -> int:
 
 def end(tx: Transaction, subject: Subject) -> None:
     """The envelope is gone; the message goes with its last one."""
-    tx.execute(SQL["delete_envelope"], (subject.envelope,))
+    tx.execute(SQL["delete_envelope"], (subject.row,))
     tx.lanes.add(subject.lane)
     tx.messages.add(subject.message)
 
@@ -184,7 +218,7 @@ def end(tx: Transaction, subject: Subject) -> None:
 def _wait(tx: Transaction, subject: Subject, settlement: Settlement) -> None:
     attempt = settlement.attempt
     error = str(attempt.outcome.reply)
-    tx.execute(SQL["defer_envelope"], (settlement.due, settlement.warn_at, attempt.ended, error, subject.envelope))
+    tx.execute(SQL["defer_envelope"], (settlement.due, settlement.warn_at, attempt.ended, error, subject.row))
 
 
 def write_history(tx: Transaction, subject: Subject, attempt: Attempt, event: Event) -> None:

@@ -104,8 +104,9 @@ UPDATE envelope SET state = 1, since = ? WHERE id IN (SELECT value FROM json_eac
 
 -- name: inflight
 -- One envelope in flight, with what its history and its report will say of it.
-SELECT envelope.id, message.id, lane, kind, asked, recipient, sender_local, sender_domain,
-    envelope.local, envelope.domain, user, extension, target, recipient.local, recipient.domain, deadline
+SELECT envelope.id, message.id, message.name, ordinal, lane, kind, asked, arrived, deadline, recipient,
+    sender_local, sender_domain, envelope.local, envelope.domain, user, extension, target,
+    recipient.local, recipient.domain, notify
 FROM message JOIN envelope ON envelope.message = message.id
     LEFT JOIN recipient ON recipient.message = message.id AND number = envelope.recipient
 WHERE message.name = ? AND ordinal = ? AND state = 1;
@@ -164,9 +165,9 @@ SELECT id FROM envelope WHERE lane = ? AND state = 0 AND warn_at IS NOT NULL AND
 
 -- name: subjects
 -- Envelopes as their history and their reports will speak of them.
-SELECT envelope.id, message.id, lane, kind, asked, recipient, sender_local, sender_domain,
-    envelope.local, envelope.domain, user, extension, target, recipient.local, recipient.domain, deadline,
-    notify, message.name, ordinal, arrived
+SELECT envelope.id, message.id, message.name, ordinal, lane, kind, asked, arrived, deadline, recipient,
+    sender_local, sender_domain, envelope.local, envelope.domain, user, extension, target,
+    recipient.local, recipient.domain, notify
 FROM envelope JOIN message ON message.id = envelope.message
     LEFT JOIN recipient ON recipient.message = message.id AND number = envelope.recipient
 WHERE envelope.id IN (SELECT value FROM json_each(?));
@@ -178,7 +179,7 @@ UPDATE envelope SET warn_at = ? WHERE id = ?;
 SELECT last_error FROM lane WHERE id = ?;
 
 -- name: find_envelope
-SELECT envelope.id, message.id, lane, state, kind FROM message JOIN envelope ON envelope.message = message.id
+SELECT envelope.id, message.id, lane, state, asked FROM message JOIN envelope ON envelope.message = message.id
 WHERE message.name = ? AND ordinal = ?;
 
 -- name: damage_envelope

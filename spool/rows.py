@@ -50,9 +50,8 @@ STAGE_CODE: Final = {stage: code for code, stage in STAGES.items()}
 _OUTCOME_CODE: Final = {Delivered: 0, Deferred: 1, Failed: 2}
 
 _RETS: Final = {"": None, Ret.FULL.value: Ret.FULL, Ret.HDRS.value: Ret.HDRS}
-_NOTIFY: Final = {bits: Notify(bits) for bits in range(8)}
+NOTIFY: Final = {bits: Notify(bits) for bits in range(8)}
 _BODY_KINDS: Final = {bits: BodyKind(bits) for bits in range(4)}
-_NO_NOTIFY: Final = Notify.NEVER
 
 
 class CorruptRow(ValueError):
@@ -113,7 +112,7 @@ def read_recipient(row: Row) -> Recipient:
     """The recipient of 5 columns."""
     local, domain, orcpt, notify, given = row
     try:
-        return Recipient(Address(local, domain), orcpt, _NOTIFY[notify], bool(given))
+        return Recipient(Address(local, domain), orcpt, NOTIFY[notify], bool(given))
     except (KeyError, TypeError) as error:
         raise CorruptRow(f"recipient {local!a}: {error!r}") from error
 
@@ -131,23 +130,17 @@ def read_destination(row: Row) -> Destination:
 
 
 def read_envelope(row: Row, message: Message, lane: Lane) -> Envelope:
-    """The envelope of a row of ``claimable``."""
-    ordinal, kind, state = row[2], row[9], row[10]
+    """The envelope of a row of ``envelopes``; the recipient of a report is the message's sender."""
+    name, kind, state = f"{message.id}.{row[2]}", row[9], row[10]
+    due, deadline, warn_at, attempts = row[11:15]
+    is_report = kind and row[16] is None
+    recipient = Recipient(message.return_path, "", Notify.NEVER) if is_report else read_recipient(row[16:21])
+    destination = read_destination(row[3:8])
     try:
-        return Envelope(
-            EnvelopeId(f"{message.id}.{ordinal}"),
-            Recipient(message.return_path, "", _NO_NOTIFY) if row[16] is None and kind else read_recipient(row[16:21]),
-            read_destination(row[3:8]),
-            lane,
-            KINDS[kind],
-            STATES[state],
-            row[14],
-            row[11],
-            row[12],
-            row[13],
-        )
-    except (KeyError, TypeError) as error:
-        raise CorruptRow(f"envelope {message.id}.{ordinal}: {error!r}") from error
+        codes = KINDS[kind], STATES[state]
+    except KeyError as error:
+        raise CorruptRow(f"envelope {name}: impossible kind {kind} or state {state}") from error
+    return Envelope(EnvelopeId(name), recipient, destination, lane, *codes, attempts, due, deadline, warn_at)
 
 
 def outcome_columns(outcome: Outcome) -> Row:

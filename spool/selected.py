@@ -18,10 +18,8 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from spool.errors import UnknownEnvelope
-from spool.ids import MessageId, envelope_id
 from spool.outcome import Attempt, Failed
-from spool.outcomes import Subject, write_history
-from spool.reading import read_rows
+from spool.outcomes import read_subjects, write_history
 from spool.reply import Reply
 from spool.rows import ASKED_HOLD, ASKED_NOTHING, ASKED_REMOVE, STATE_CODE, Row
 from spool.selection import Selection
@@ -156,14 +154,11 @@ def _move(tx: Transaction, chosen: Sequence[Chosen], states: set[int], to: int) 
 
 
 def _remember_removals(tx: Transaction, waiting: Sequence[Chosen]) -> None:
-    rows = read_rows(tx.connection, SQL["subjects"], [one.id for one in waiting])
-    for one in waiting:
-        row = rows.whole.get(one.id)
-        if row is None:
-            _log.warning("an unreadable envelope was removed", extra={"row": one.id})
-            continue
-        attempt = Attempt(envelope_id(MessageId(row[17]), row[18]), tx.now, tx.now, "operator", _REMOVED)
-        write_history(tx, Subject.of(row), attempt, Event.FAILED)
+    subjects, spoilt = read_subjects(tx.connection, [one.id for one in waiting])
+    for subject in subjects:
+        write_history(tx, subject, Attempt(subject.id, tx.now, tx.now, "operator", _REMOVED), Event.FAILED)
+    for row, reason in spoilt.items():
+        _log.warning("an unreadable envelope was removed", extra={"row": row, "reason": reason})
 
 
 def _ids(chosen: Sequence[Chosen]) -> str:
