@@ -1,12 +1,12 @@
-"""The agent: a process that becomes the recipient and carries out errands for as long as the daemon wants it.
+"""The agent: a process that becomes the recipient and makes deposits for as long as the daemon wants it.
 
 Started as ``python -I -m delivery.agent DESCRIPTOR NAME UID GID GROUP,GROUP``; the descriptor is its end of a socket pair.
 
 Guarantees: before it reads the first frame it has the user's uid, gid and groups, all of them checked, and no way back; a
 session of its own; an empty environment; umask 077; no core dumps. It holds no descriptor but this socket, the standard ones
-and the bodies of its errands. It imports little, because it is started for every user who gets mail.
+and the bodies of its deposits. It imports little, because it is started for every user who gets mail.
 
-Failure: when the daemon is gone it ends at once, between two steps of an errand. An exception that nobody foresaw is told to
+Failure: when the daemon is gone it ends at once, between two steps of a deposit. An exception that nobody foresaw is told to
 the daemon, then it ends: another agent starts afresh.
 """
 
@@ -21,10 +21,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from delivery.errand import Abandoned, Refused, deferred
-from delivery.frames import pack_intent, pack_result, receive_errands
+from delivery.deposit import Abandoned, Refused, deferred
+from delivery.frames import pack_intent, pack_result, receive_deposits
 from delivery.identity import Identity
-from delivery.local import carry_out
+from delivery.local import make_deposits
 from delivery.wire import Hangup, Wire
 from spool.files import Ops, SystemOps
 from spool.intent import MboxIntent
@@ -37,7 +37,7 @@ class RemoteDesk:
         self._wire = wire
 
     def fileno(self) -> int:
-        """The socket: between errand and result the daemon says nothing, so whatever is readable is its end."""
+        """The socket: between deposit and result the daemon says nothing, so whatever is readable is its end."""
         return self._wire.socket.fileno()
 
     def wait(self, seconds: float) -> None:
@@ -82,12 +82,12 @@ def _can_return() -> bool:
 
 
 def serve(wire: Wire, ops: Ops) -> None:
-    """Carry out errands until the daemon hangs up."""
+    """Make deposits until the daemon hangs up."""
     desk = RemoteDesk(wire)
     while True:
-        errands, descriptors = receive_errands(wire)
+        deposits, descriptors = receive_deposits(wire)
         try:
-            results = carry_out(errands, ops, desk)
+            results = make_deposits(deposits, ops, desk)
         except (Abandoned, Hangup):
             raise Hangup("abandoned") from None
         except Exception:

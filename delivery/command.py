@@ -1,4 +1,4 @@
-"""Delivery to a program: its argument vector and environment are exactly those of the errand, its input the message.
+"""Delivery to a program: its argument vector and environment are exactly those of the deposit, its input the message.
 
 Guarantees: no shell sees an argument, unless the operator's text has no address in it and is shell syntax (see
 `delivery.words`). The program gets descriptors 0, 1 and 2, a session of its own, and nobody else's environment. When its
@@ -26,10 +26,10 @@ from itertools import chain
 from typing import Final
 
 from delivery.content import unix_lines
-from delivery.errand import (
+from delivery.deposit import (
     Abandoned,
+    Deposit,
     Desk,
-    Errand,
     Result,
     ToCommand,
     deferred,
@@ -69,13 +69,13 @@ _WORDS: Final = {
 _TEMPORARY: Final = frozenset({71, 75})
 
 
-def deliver(errands: Sequence[Errand], ops: Ops, desk: Desk) -> list[Result]:
+def deliver(deposits: Sequence[Deposit], ops: Ops, desk: Desk) -> list[Result]:
     """Run the programs one after the other; one result for each."""
-    return [_deliver(errand, ops, desk) for errand in errands]
+    return [_deliver(deposit, ops, desk) for deposit in deposits]
 
 
-def _deliver(errand: Errand, ops: Ops, desk: Desk) -> Result:
-    method = errand.method
+def _deliver(deposit: Deposit, ops: Ops, desk: Desk) -> Result:
+    method = deposit.method
     assert isinstance(method, ToCommand)
     try:
         process = _start(method)
@@ -83,7 +83,7 @@ def _deliver(errand: Errand, ops: Ops, desk: Desk) -> Result:
         return deferred("4.3.5", f"cannot run {method.arguments[0]}: {error.strerror}", Stage.ROUTE)
     ops.reached("command.started")
     try:
-        return _Run(process, method.limit, desk).feed(errand)
+        return _Run(process, method.limit, desk).feed(deposit)
     except OSError as error:
         return trouble(error)
     finally:
@@ -133,9 +133,9 @@ class _Run:
         self._has_read_all = False
         self._timed_out = False
 
-    def feed(self, errand: Errand) -> Result:
+    def feed(self, deposit: Deposit) -> Result:
         """Until it has ended."""
-        pieces = chain((errand.header,), unix_lines(errand.body.chunks()))
+        pieces = chain((deposit.header,), unix_lines(deposit.body.chunks()))
         self._pidfd = os.pidfd_open(self._process.pid)
         try:
             with selectors.DefaultSelector() as selector:
@@ -144,7 +144,7 @@ class _Run:
                 self._converse(selector, pieces)
         except BodyDamaged as damage:
             _signal(self._process, signal.SIGKILL)
-            return Damaged(errand.envelope, str(damage))
+            return Damaged(deposit.envelope, str(damage))
         finally:
             os.close(self._pidfd)
         return self._verdict(self._process.wait())

@@ -1,6 +1,6 @@
-"""Errands, intents and results as JSON and back, for `delivery.wire`.
+"""Deposits, intents and results as JSON and back, for `delivery.wire`.
 
-Guarantees: what one side wrote, the other reads as an equal value; a body travels beside its errand.
+Guarantees: what one side wrote, the other reads as an equal value; a body travels beside its deposit.
 
 Failure: `Hangup` for JSON that is none of these.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from delivery.errand import Errand, Method, Result, ToCommand, ToMaildir, ToMbox
+from delivery.deposit import Deposit, Method, Result, ToCommand, ToMaildir, ToMbox
 from delivery.wire import Hangup, Wire
 from spool.bodies import Body, LargeBody, SmallBody
 from spool.errors import BodyDamaged
@@ -37,11 +37,11 @@ class HandedOver(SystemOps):
         return os.dup(self._descriptor)
 
 
-def send_errands(wire: Wire, errands: Sequence[Errand]) -> None:
+def send_deposits(wire: Wire, deposits: Sequence[Deposit]) -> None:
     """The daemon's first word; raises `BodyDamaged` for a body that cannot even be opened."""
-    wire.send_json([_packed(errand) for errand in errands])
-    for errand in errands:
-        body = errand.body
+    wire.send_json([_packed(deposit) for deposit in deposits])
+    for deposit in deposits:
+        body = deposit.body
         if isinstance(body, LargeBody):
             _send_large(wire, body)
         else:
@@ -59,10 +59,10 @@ def _send_large(wire: Wire, body: LargeBody) -> None:
         os.close(descriptor)
 
 
-def receive_errands(wire: Wire) -> tuple[list[Errand], list[int]]:
+def receive_deposits(wire: Wire) -> tuple[list[Deposit], list[int]]:
     """The same on the agent's side, and the descriptors that must be closed afterwards."""
     packed = wire.receive_json()
-    errands: list[Errand] = []
+    deposits: list[Deposit] = []
     descriptors: list[int] = []
     for one in packed:
         octets = wire.receive()
@@ -70,19 +70,19 @@ def receive_errands(wire: Wire) -> tuple[list[Errand], list[int]]:
         if large := one["large"]:
             descriptors.append(wire.take_descriptor())
             body = LargeBody("its file", large["size"], bytes.fromhex(large["checksum"]), HandedOver(descriptors[-1]))
-        errands.append(_unpacked(one, body))
-    return errands, descriptors
+        deposits.append(_unpacked(one, body))
+    return deposits, descriptors
 
 
-def _packed(errand: Errand) -> dict[str, Any]:
-    body = errand.body
+def _packed(deposit: Deposit) -> dict[str, Any]:
+    body = deposit.body
     large = {"size": body.size, "checksum": body.checksum.hex()} if isinstance(body, LargeBody) else None
     return {
-        "envelope": errand.envelope,
-        "method": _packed_method(errand.method),
-        "header": errand.header.decode("latin-1"),
-        "address": errand.address,
-        "tried_before": errand.tried_before,
+        "envelope": deposit.envelope,
+        "method": _packed_method(deposit.method),
+        "header": deposit.header.decode("latin-1"),
+        "address": deposit.address,
+        "tried_before": deposit.tried_before,
         "large": large,
     }
 
@@ -97,8 +97,8 @@ def _packed_method(method: Method) -> dict[str, Any]:
             return {"to": "command", **asdict(method)}
 
 
-def _unpacked(one: dict[str, Any], body: Body) -> Errand:
-    return Errand(
+def _unpacked(one: dict[str, Any], body: Body) -> Deposit:
+    return Deposit(
         envelope=EnvelopeId(one["envelope"]),
         method=_unpacked_method(one["method"]),
         header=one["header"].encode("latin-1"),
@@ -117,7 +117,7 @@ def _unpacked_method(fields: dict[str, Any]) -> Method:
         return ToMbox(**fields, earlier=unpack_intent(earlier) if earlier else None)
     if to == "command":
         return ToCommand(tuple(fields.pop("arguments")), **fields)
-    raise Hangup(f"no such errand: {to}")
+    raise Hangup(f"no such deposit: {to}")
 
 
 def pack_intent(intent: MboxIntent) -> dict[str, Any]:

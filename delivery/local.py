@@ -1,6 +1,6 @@
-"""Carries out errands, as whoever we are: the one piece of code for an agent and for the daemon of an ordinary user.
+"""Makes deposits, as whoever we are: the one piece of code for an agent and for the daemon of an ordinary user.
 
-Guarantees: one result for each errand, in order. Those for the same mailbox share its lock and its fsync.
+Guarantees: one result for each deposit, in order. Those for the same mailbox share its lock and its fsync.
 
 Failure: `Abandoned` when nobody waits any more. An exception that nobody foresaw is the caller's to report; what it
 interrupted is recognised by the repetition.
@@ -13,7 +13,7 @@ from typing import Final
 
 from delivery import command, maildir, mbox
 from delivery.content import was_delivered_to
-from delivery.errand import Desk, Errand, Result, ToCommand, ToMaildir, ToMbox, deferred, delivered, failed
+from delivery.deposit import Deposit, Desk, Result, ToCommand, ToMaildir, ToMbox, deferred, delivered, failed
 from spool.errors import BodyDamaged
 from spool.files import Ops
 from spool.outcome import Damaged
@@ -24,21 +24,21 @@ NOWHERE: Final = "/dev/null"
 _LOOP: Final = failed("5.4.6", "Loop detected")
 _DISCARDED: Final = delivered("Discarded")
 
-_Deliver = Callable[[Sequence[Errand], Ops, Desk], list[Result]]
+_Deliver = Callable[[Sequence[Deposit], Ops, Desk], list[Result]]
 
 
-def carry_out(errands: Sequence[Errand], ops: Ops, desk: Desk) -> list[Result]:
+def make_deposits(deposits: Sequence[Deposit], ops: Ops, desk: Desk) -> list[Result]:
     """Deliver all; see the module."""
-    results: list[Result] = [_INITIAL] * len(errands)
+    results: list[Result] = [_INITIAL] * len(deposits)
     groups: dict[tuple[str, ...], list[int]] = {}
-    for place, errand in enumerate(errands):
-        early = _decided_before(errand)
+    for place, deposit in enumerate(deposits):
+        early = _decided_before(deposit)
         if early is None:
-            groups.setdefault(_mailbox(errand), []).append(place)
+            groups.setdefault(_mailbox(deposit), []).append(place)
         else:
             results[place] = early
     for places in groups.values():
-        chosen = [errands[place] for place in places]
+        chosen = [deposits[place] for place in places]
         for place, result in zip(places, _deliver_of(chosen[0])(chosen, ops, desk), strict=True):
             results[place] = result
     return results
@@ -47,17 +47,17 @@ def carry_out(errands: Sequence[Errand], ops: Ops, desk: Desk) -> list[Result]:
 _INITIAL: Final = deferred("4.3.0", "not tried")
 
 
-def _decided_before(errand: Errand) -> Result | None:
-    if isinstance(errand.method, ToMbox) and errand.method.path == NOWHERE:
+def _decided_before(deposit: Deposit) -> Result | None:
+    if isinstance(deposit.method, ToMbox) and deposit.method.path == NOWHERE:
         return _DISCARDED
     try:
-        return _LOOP if was_delivered_to(errand.body, errand.address) else None
+        return _LOOP if was_delivered_to(deposit.body, deposit.address) else None
     except BodyDamaged as damage:
-        return Damaged(errand.envelope, str(damage))
+        return Damaged(deposit.envelope, str(damage))
 
 
-def _mailbox(errand: Errand) -> tuple[str, ...]:
-    match errand.method:
+def _mailbox(deposit: Deposit) -> tuple[str, ...]:
+    match deposit.method:
         case ToMaildir(path=path, folder=folder):
             return ("maildir", path, folder)
         case ToMbox(path=path):
@@ -66,8 +66,8 @@ def _mailbox(errand: Errand) -> tuple[str, ...]:
             return ("command",)
 
 
-def _deliver_of(errand: Errand) -> _Deliver:
-    match errand.method:
+def _deliver_of(deposit: Deposit) -> _Deliver:
+    match deposit.method:
         case ToMaildir():
             return maildir.deliver
         case ToMbox():

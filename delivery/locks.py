@@ -22,7 +22,7 @@ import struct
 import time
 from typing import Final
 
-from delivery.errand import Desk
+from delivery.deposit import Desk
 
 #: Seconds after which a dot-lock is nobody's: lockfile_create(3) uses 5 minutes.
 STALE: Final = 300.0

@@ -23,7 +23,7 @@ from itertools import chain
 from typing import Final
 
 from delivery.content import unix_lines
-from delivery.errand import Desk, Errand, Refused, Result, ToMaildir, deferred, delivered
+from delivery.deposit import Deposit, Desk, Refused, Result, ToMaildir, deferred, delivered
 from delivery.trouble import mailbox_trouble, trouble
 from spool.errors import BodyDamaged
 from spool.files import Ops
@@ -46,28 +46,28 @@ class _Staged:
     """A message that is whole in ``tmp``."""
 
     place: int
-    errand: Errand
+    deposit: Deposit
     name: str
     descriptor: int
 
 
-def deliver(errands: Sequence[Errand], ops: Ops, desk: Desk, patience: float = PATIENCE) -> list[Result]:
+def deliver(deposits: Sequence[Deposit], ops: Ops, desk: Desk, patience: float = PATIENCE) -> list[Result]:
     """Put messages for one Maildir (the same path and folder) into it; one result for each."""
-    method = _method(errands[0])
+    method = _method(deposits[0])
     try:
         with contextlib.ExitStack() as stack:
             box = stack.enter_context(_opened(method, ops))
-            box.lock(any(errand.tried_before for errand in errands), desk, patience)
-            return [result for some in _runs(errands) for result in box.deliver(some)]
+            box.lock(any(deposit.tried_before for deposit in deposits), desk, patience)
+            return [result for some in _runs(deposits) for result in box.deliver(some)]
     except Refused as refused:
-        return [refused.outcome] * len(errands)
+        return [refused.outcome] * len(deposits)
     except OSError as error:
-        return [mailbox_trouble(error, method.path)] * len(errands)
+        return [mailbox_trouble(error, method.path)] * len(deposits)
 
 
-def _runs(errands: Sequence[Errand]) -> Iterator[Sequence[Errand]]:
+def _runs(deposits: Sequence[Deposit]) -> Iterator[Sequence[Deposit]]:
     """Runs of at most `MAX_OPEN`."""
-    return (errands[start : start + MAX_OPEN] for start in range(0, len(errands), MAX_OPEN))
+    return (deposits[start : start + MAX_OPEN] for start in range(0, len(deposits), MAX_OPEN))
 
 
 def is_copy(found: str, name: str) -> bool:
@@ -103,16 +103,16 @@ class _Maildir:
             else:
                 return
 
-    def deliver(self, errands: Sequence[Errand]) -> list[Result]:
-        results: list[Result | None] = [None] * len(errands)
+    def deliver(self, deposits: Sequence[Deposit]) -> list[Result]:
+        results: list[Result | None] = [None] * len(deposits)
         staged: list[_Staged] = []
         arrived: list[int] = []
         try:
-            for place, errand in enumerate(errands):
-                if self._has(errand):
+            for place, deposit in enumerate(deposits):
+                if self._has(deposit):
                     arrived.append(place)
                 else:
-                    self._stage(place, errand, staged, results)
+                    self._stage(place, deposit, staged, results)
             for one in staged:
                 self._publish(one, arrived, results)
         finally:
@@ -122,11 +122,11 @@ class _Maildir:
             results[place] = outcome
         return [result for result in results if result is not None]
 
-    def _has(self, errand: Errand) -> bool:
-        name = _method(errand).name
+    def _has(self, deposit: Deposit) -> bool:
+        name = _method(deposit).name
         if self._exists(name):
             return True
-        if not errand.tried_before:
+        if not deposit.tried_before:
             return False
         for left in [found for found in os.listdir(self._tmp) if is_copy(found, name)]:
             os.unlink(left, dir_fd=self._tmp)
@@ -142,28 +142,28 @@ class _Maildir:
             return False
         return True
 
-    def _stage(self, place: int, errand: Errand, staged: list[_Staged], results: list[Result | None]) -> None:
-        name = f"{_method(errand).name}.{os.urandom(4).hex()}"
+    def _stage(self, place: int, deposit: Deposit, staged: list[_Staged], results: list[Result | None]) -> None:
+        name = f"{_method(deposit).name}.{os.urandom(4).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             descriptor = os.open(name, flags, 0o600, dir_fd=self._tmp)
         except OSError as error:
             results[place] = trouble(error)
             return
-        staged.append(_Staged(place, errand, name, descriptor))
+        staged.append(_Staged(place, deposit, name, descriptor))
         self._ops.reached("maildir.created")
         try:
-            self._write(descriptor, errand)
+            self._write(descriptor, deposit)
         except BodyDamaged as damage:
-            results[place] = Damaged(errand.envelope, str(damage))
+            results[place] = Damaged(deposit.envelope, str(damage))
         except OSError as error:
             results[place] = trouble(error)
         self._ops.reached("maildir.written")
 
-    def _write(self, descriptor: int, errand: Errand) -> None:
+    def _write(self, descriptor: int, deposit: Deposit) -> None:
         waiting: list[bytes] = []
         octets = 0
-        for piece in chain((errand.header,), unix_lines(errand.body.chunks())):
+        for piece in chain((deposit.header,), unix_lines(deposit.body.chunks())):
             waiting.append(piece)
             octets += len(piece)
             if octets >= _WRITE:
@@ -179,7 +179,7 @@ class _Maildir:
             self._ops.reached("maildir.fsynced")
             # A link, because rename(2) would replace what another agent of ours put there meanwhile.
             with contextlib.suppress(FileExistsError):
-                name = _method(one.errand).name
+                name = _method(one.deposit).name
                 os.link(one.name, name, src_dir_fd=self._tmp, dst_dir_fd=self._new, follow_symlinks=False)
             self._ops.reached("maildir.linked")
         except OSError as error:
@@ -205,9 +205,9 @@ class _Maildir:
         return delivered("Delivered to Maildir")
 
 
-def _method(errand: Errand) -> ToMaildir:
-    assert isinstance(errand.method, ToMaildir)
-    return errand.method
+def _method(deposit: Deposit) -> ToMaildir:
+    assert isinstance(deposit.method, ToMaildir)
+    return deposit.method
 
 
 @contextlib.contextmanager

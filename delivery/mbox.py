@@ -24,7 +24,7 @@ from itertools import chain
 from typing import Final
 
 from delivery.content import rd_quoted, unix_lines
-from delivery.errand import Desk, Errand, Refused, Result, ToMbox, deferred, delivered
+from delivery.deposit import Deposit, Desk, Refused, Result, ToMbox, deferred, delivered
 from delivery.locks import Busy, MailboxLock
 from delivery.trouble import mailbox_trouble, trouble
 from spool.errors import BodyDamaged
@@ -47,26 +47,26 @@ class _Planned:
     """A message that will be appended."""
 
     place: int
-    errand: Errand
+    deposit: Deposit
     length: int
     checksum: bytes
 
 
-def deliver(errands: Sequence[Errand], ops: Ops, desk: Desk, patience: float = PATIENCE) -> list[Result]:
+def deliver(deposits: Sequence[Deposit], ops: Ops, desk: Desk, patience: float = PATIENCE) -> list[Result]:
     """Append messages for one mailbox (the same path) to it; one result for each."""
-    path = _method(errands[0]).path
+    path = _method(deposits[0]).path
     try:
         with _opened(path, ops) as descriptor, MailboxLock(descriptor, path, desk, patience):
             # A reader may have put a new file in its place while we waited.
             _check(descriptor, path)
             ops.reached("mbox.locked")
-            return _Mailbox(descriptor, path, ops).deliver(errands, desk)
+            return _Mailbox(descriptor, path, ops).deliver(deposits, desk)
     except Refused as refused:
-        return [refused.outcome] * len(errands)
+        return [refused.outcome] * len(deposits)
     except Busy as busy:
-        return [deferred("4.2.0", str(busy), Stage.CONNECT)] * len(errands)
+        return [deferred("4.2.0", str(busy), Stage.CONNECT)] * len(deposits)
     except OSError as error:
-        return [mailbox_trouble(error, path)] * len(errands)
+        return [mailbox_trouble(error, path)] * len(deposits)
 
 
 class _Mailbox:
@@ -79,10 +79,10 @@ class _Mailbox:
         found = os.fstat(descriptor)
         self._identity = (found.st_dev, found.st_ino)
 
-    def deliver(self, errands: Sequence[Errand], desk: Desk) -> list[Result]:
-        results: list[Result | None] = [None] * len(errands)
-        arrived = self._arrived(errands)
-        planned = self._plan(errands, arrived, results)
+    def deliver(self, deposits: Sequence[Deposit], desk: Desk) -> list[Result]:
+        results: list[Result | None] = [None] * len(deposits)
+        arrived = self._arrived(deposits)
+        planned = self._plan(deposits, arrived, results)
         if planned:
             self._end_line()
         start = self._size()
@@ -102,18 +102,18 @@ class _Mailbox:
 
     # -- what an earlier attempt left ---------------------------------------------------------------------------------
 
-    def _arrived(self, errands: Sequence[Errand]) -> set[int]:
-        """Places of the errands whose message is here already. Cuts off a torn end of ours, the last one first."""
+    def _arrived(self, deposits: Sequence[Deposit]) -> set[int]:
+        """Places of the deposits whose message is here already. Cuts off a torn end of ours, the last one first."""
         earlier = [
             (intent.offset, place, intent)
-            for place, errand in enumerate(errands)
-            if (intent := _method(errand).earlier) and (intent.device, intent.inode) == self._identity
+            for place, deposit in enumerate(deposits)
+            if (intent := _method(deposit).earlier) and (intent.device, intent.inode) == self._identity
         ]
         arrived = set()
         for _, place, intent in sorted(earlier, key=lambda item: -item[0]):
             if self._holds(intent):
                 arrived.add(place)
-            elif self._is_torn(intent, errands[place]):
+            elif self._is_torn(intent, deposits[place]):
                 os.ftruncate(self._descriptor, intent.offset)
                 self._ops.reached("mbox.cut")
         return arrived
@@ -126,7 +126,7 @@ class _Mailbox:
             running.update(piece)
         return running.digest() == intent.checksum
 
-    def _is_torn(self, intent: MboxIntent, errand: Errand) -> bool:
+    def _is_torn(self, intent: MboxIntent, deposit: Deposit) -> bool:
         """Whether all from the intent's offset to the end of the file is a part of ours.
 
         A file system that lost its power may give back NULs for octets that were never written.
@@ -136,7 +136,7 @@ class _Mailbox:
             return False
         offset = intent.offset
         with contextlib.suppress(BodyDamaged):
-            for piece in _record(errand):
+            for piece in _record(deposit):
                 found = os.pread(self._descriptor, len(piece), offset)
                 offset += len(found)
                 if not _is_part(found, piece):
@@ -156,21 +156,21 @@ class _Mailbox:
 
     # -- the new ones -------------------------------------------------------------------------------------------------
 
-    def _plan(self, errands: Sequence[Errand], arrived: set[int], results: list[Result | None]) -> list[_Planned]:
+    def _plan(self, deposits: Sequence[Deposit], arrived: set[int], results: list[Result | None]) -> list[_Planned]:
         planned = []
-        for place, errand in enumerate(errands):
+        for place, deposit in enumerate(deposits):
             if place in arrived:
                 continue
             length = 0
             running = hashlib.blake2b(digest_size=_CHECKSUM_SIZE)
             try:
-                for piece in _record(errand):
+                for piece in _record(deposit):
                     running.update(piece)
                     length += len(piece)
             except BodyDamaged as damage:
-                results[place] = Damaged(errand.envelope, str(damage))
+                results[place] = Damaged(deposit.envelope, str(damage))
             else:
-                planned.append(_Planned(place, errand, length, running.digest()))
+                planned.append(_Planned(place, deposit, length, running.digest()))
         return planned
 
     def _end_line(self) -> None:
@@ -183,13 +183,15 @@ class _Mailbox:
         intents = []
         device, inode = self._identity
         for one in planned:
-            intents.append(MboxIntent(one.errand.envelope, self._path, device, inode, offset, one.length, one.checksum))
+            intents.append(
+                MboxIntent(one.deposit.envelope, self._path, device, inode, offset, one.length, one.checksum)
+            )
             offset += one.length
         return intents
 
     def _append(self, planned: Sequence[_Planned], start: int) -> None:
         try:
-            for octets in _gathered(chain.from_iterable(_record(one.errand) for one in planned)):
+            for octets in _gathered(chain.from_iterable(_record(one.deposit) for one in planned)):
                 self._ops.write(self._descriptor, octets)
                 self._ops.reached("mbox.writing")
         except BodyDamaged as damage:
@@ -271,19 +273,19 @@ def _unfit(path: str, why: str) -> Refused:
     return Refused(deferred("4.2.0", f"{path} {why}", Stage.CONNECT))
 
 
-def _method(errand: Errand) -> ToMbox:
-    assert isinstance(errand.method, ToMbox)
-    return errand.method
+def _method(deposit: Deposit) -> ToMbox:
+    assert isinstance(deposit.method, ToMbox)
+    return deposit.method
 
 
-def _record(errand: Errand) -> Iterator[bytes]:
-    """The octets of one message in the mailbox: a function of the errand alone."""
-    method = _method(errand)
+def _record(deposit: Deposit) -> Iterator[bytes]:
+    """The octets of one message in the mailbox: a function of the deposit alone."""
+    method = _method(deposit)
     sender = "-".join(method.sender.split()) or "MAILER-DAEMON"
     yield f"From {sender} {time.asctime(time.gmtime(method.date))}\n".encode("utf-8", "surrogateescape")
-    yield errand.header
+    yield deposit.header
     last = b"\n"
-    for piece in rd_quoted(unix_lines(errand.body.chunks())):
+    for piece in rd_quoted(unix_lines(deposit.body.chunks())):
         if piece:
             last = piece[-1:]
             yield piece

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 
-from delivery.errand import deferred
+from delivery.deposit import deferred
 from spool.outcome import Deferred, Stage
 from spool.reply import Reply
 

@@ -1,6 +1,6 @@
 """The talk between the daemon and an agent: length-prefixed frames over a socket pair, large bodies as descriptors.
 
-A frame is four octets of length and that many octets; most are JSON. The daemon sends errands, each followed by its body (a
+A frame is four octets of length and that many octets; most are JSON. The daemon sends deposits, each followed by its body (a
 frame of octets, or an empty frame with a descriptor). The agent may ask for intents to be committed, and ends with results.
 
 Guarantees: a frame longer than `MAX_FRAME` is refused before it is read.
@@ -19,7 +19,7 @@ import struct
 from collections import deque
 from typing import Any, Final
 
-#: Octets of one frame: a batch of errands with long addresses, or a small body. No more is ever honest.
+#: Octets of one frame: a batch of deposits with long addresses, or a small body. No more is ever honest.
 MAX_FRAME: Final = 16 * 1024 * 1024
 #: Octets read at a time.
 _READ: Final = 256 * 1024

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from delivery.command import deliver
-from delivery.errand import Abandoned, Result, ToCommand
+from delivery.deposit import Abandoned, Result, ToCommand
 from spool.bodies import Body, LargeBody, checksum
 from spool.files import SystemOps
 from spool.outcome import Damaged, Deferred, Delivered, Failed, Stage
-from tests.tools.errands import HEADER, MESSAGE, NotingDesk, errand
+from tests.tools.deposits import HEADER, MESSAGE, NotingDesk, deposit
 
 PATH = {"PATH": "/usr/bin:/bin"}
 
@@ -28,7 +28,7 @@ def desk() -> Iterator[NotingDesk]:
 
 def run(desk: NotingDesk, script: str, body: bytes | Body = MESSAGE, limit: float = 20.0) -> Result:
     method = ToCommand(("/bin/sh", "-c", script), PATH, "/", limit)
-    (result,) = deliver([errand(method, body)], SystemOps(), desk)
+    (result,) = deliver([deposit(method, body)], SystemOps(), desk)
     return result
 
 
@@ -52,10 +52,10 @@ def test_a_large_message_passes_through_a_slow_reader_that_talks(tmp_path: Path,
 def test_arguments_and_environment_are_exactly_those_of_the_errand(tmp_path: Path, desk: NotingDesk) -> None:
     hostile = "$(touch pwned) `id` ; * \"'\n%s"
     method = ToCommand(("/usr/bin/env", "printf", "%s|", "--", hostile), {**PATH, "SENDER": hostile}, str(tmp_path))
-    deliver([errand(method)], SystemOps(), desk)
+    deliver([deposit(method)], SystemOps(), desk)
     script = 'cat >/dev/null; printf "%s" "$1" >one; env -0 >two; pwd >three; umask >four; ls /proc/self/fd >five'
     method = ToCommand(("/bin/sh", "-c", script, "sh", hostile), {**PATH, "SENDER": hostile}, str(tmp_path))
-    (result,) = deliver([errand(method)], SystemOps(), desk)
+    (result,) = deliver([deposit(method)], SystemOps(), desk)
     assert isinstance(result, Delivered)
     assert (tmp_path / "one").read_text() == hostile
     environment = dict(line.split("=", 1) for line in (tmp_path / "two").read_text().split("\0") if line)
@@ -74,7 +74,7 @@ def test_a_program_holds_only_the_standard_descriptors(tmp_path: Path, desk: Not
 
 def test_a_missing_folder_is_replaced_by_the_root(tmp_path: Path, desk: NotingDesk) -> None:
     method = ToCommand(("/bin/sh", "-c", f"cat >/dev/null; pwd >{tmp_path}/got"), PATH, str(tmp_path / "gone"))
-    deliver([errand(method)], SystemOps(), desk)
+    deliver([deposit(method)], SystemOps(), desk)
     assert (tmp_path / "got").read_text() == "/\n"
 
 
@@ -130,7 +130,7 @@ def test_a_refusal_before_all_input_was_read_is_a_refusal(desk: NotingDesk) -> N
 
 
 def test_a_program_that_cannot_be_started_defers(desk: NotingDesk) -> None:
-    (result,) = deliver([errand(ToCommand(("no-such-mda",), PATH))], SystemOps(), desk)
+    (result,) = deliver([deposit(ToCommand(("no-such-mda",), PATH))], SystemOps(), desk)
     assert isinstance(result, Deferred)
     assert "no-such-mda" in result.reply.text
 

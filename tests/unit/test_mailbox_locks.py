@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from delivery.locks import STALE, Busy, MailboxLock
-from tests.tools.errands import NotingDesk
+from tests.tools.deposits import NotingDesk
 
 HOLDER = """
 import fcntl, sys

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from delivery.errand import Result, ToMaildir
+from delivery.deposit import Result, ToMaildir
 from delivery.maildir import deliver
 from spool.bodies import LargeBody, checksum
 from spool.files import SystemOps
 from spool.outcome import Damaged, Deferred, Delivered, Stage
-from tests.tools.errands import HEADER, FailingOps, NotingDesk, again, errand, maildir_errands
+from tests.tools.deposits import HEADER, FailingOps, NotingDesk, again, deposit, maildir_deposits
 
 
 @pytest.fixture
@@ -39,13 +39,13 @@ def only(results: list[Result]) -> Deferred:
 
 
 def test_a_maildir_is_made_for_its_owner_alone(maildir: Path, desk: NotingDesk) -> None:
-    deliver(maildir_errands(maildir), SystemOps(), desk)
+    deliver(maildir_deposits(maildir), SystemOps(), desk)
     for folder in (maildir.parent, maildir, maildir / "tmp", maildir / "new", maildir / "cur"):
         assert folder.stat().st_mode & 0o777 == 0o700, folder
 
 
 def test_a_message_arrives_in_new_with_its_header_and_lines_in_lf(maildir: Path, desk: NotingDesk) -> None:
-    (result,) = deliver(maildir_errands(maildir), SystemOps(), desk)
+    (result,) = deliver(maildir_deposits(maildir), SystemOps(), desk)
     assert isinstance(result, Delivered)
     assert names(maildir / "new") == ["1700000000.M1.test"]
     assert (maildir / "new/1700000000.M1.test").read_bytes() == HEADER + b"Subject: hello\n\nhello\n"
@@ -57,90 +57,90 @@ def test_a_large_body_arrives_whole(maildir: Path, tmp_path: Path, desk: NotingD
     octets = b"Subject: large\r\n\r\n" + b"0123456789" * 60_000 + b"\r\n"
     (tmp_path / "body").write_bytes(octets)
     body = LargeBody(str(tmp_path / "body"), len(octets), checksum(octets), SystemOps())
-    (result,) = deliver([errand(ToMaildir(str(maildir), "large"), body)], SystemOps(), desk)
+    (result,) = deliver([deposit(ToMaildir(str(maildir), "large"), body)], SystemOps(), desk)
     assert isinstance(result, Delivered)
     assert (maildir / "new/large").read_bytes() == HEADER + octets.replace(b"\r\n", b"\n")
 
 
 def test_a_batch_shares_the_fsync_of_new(maildir: Path, desk: NotingDesk) -> None:
-    deliver(maildir_errands(maildir), SystemOps(), desk)
+    deliver(maildir_deposits(maildir), SystemOps(), desk)
     ops = FailingOps()
-    deliver(maildir_errands(maildir, 10), ops, desk)
+    deliver(maildir_deposits(maildir, 10), ops, desk)
     assert ops.fsyncs == 9 + 1
     assert len(names(maildir / "new")) == 10
 
 
 def test_a_batch_larger_than_our_descriptors_arrives(maildir: Path, desk: NotingDesk) -> None:
-    results = deliver(maildir_errands(maildir, 150), SystemOps(), desk)
+    results = deliver(maildir_deposits(maildir, 150), SystemOps(), desk)
     assert [type(result) for result in results] == [Delivered] * 150
     assert len(names(maildir / "new")) == 150
 
 
 def test_a_repetition_finds_its_copy_in_new(maildir: Path, desk: NotingDesk) -> None:
-    errands = maildir_errands(maildir)
-    deliver(errands, SystemOps(), desk)
-    (result,) = deliver(errands, SystemOps(), desk)
+    deposits = maildir_deposits(maildir)
+    deliver(deposits, SystemOps(), desk)
+    (result,) = deliver(deposits, SystemOps(), desk)
     assert isinstance(result, Delivered)
     assert len(names(maildir / "new")) == 1
 
 
 @pytest.mark.parametrize("suffix", ["", ":2,", ":2,RS", ",S=70:2,S"])
 def test_a_repetition_finds_its_copy_where_a_reader_has_moved_it(maildir: Path, desk: NotingDesk, suffix: str) -> None:
-    errands = maildir_errands(maildir)
-    deliver(errands, SystemOps(), desk)
+    deposits = maildir_deposits(maildir)
+    deliver(deposits, SystemOps(), desk)
     (maildir / "new/1700000000.M1.test").rename(maildir / f"cur/1700000000.M1.test{suffix}")
-    (result,) = deliver(again(errands), SystemOps(), desk)
+    (result,) = deliver(again(deposits), SystemOps(), desk)
     assert isinstance(result, Delivered)
     assert names(maildir / "new") == []
 
 
 def test_a_copy_of_another_message_is_not_taken_for_ours(maildir: Path, desk: NotingDesk) -> None:
-    deliver(maildir_errands(maildir), SystemOps(), desk)
+    deliver(maildir_deposits(maildir), SystemOps(), desk)
     (maildir / "new/1700000000.M1.test").rename(maildir / "cur/1700000000.M1.test2:2,S")
-    deliver(again(maildir_errands(maildir)), SystemOps(), desk)
+    deliver(again(maildir_deposits(maildir)), SystemOps(), desk)
     assert names(maildir / "new") == ["1700000000.M1.test"]
 
 
 def test_a_repetition_clears_what_a_dead_attempt_left_in_tmp(maildir: Path, desk: NotingDesk) -> None:
-    deliver(maildir_errands(maildir), SystemOps(), desk)
+    deliver(maildir_deposits(maildir), SystemOps(), desk)
     (maildir / "new/1700000000.M1.test").unlink()
     (maildir / "tmp/1700000000.M1.test.0123abcd").write_bytes(b"Subject: he")
     (maildir / "tmp/1700000000.M7.test.0123abcd").write_bytes(b"another's")
-    deliver(again(maildir_errands(maildir)), SystemOps(), desk)
+    deliver(again(maildir_deposits(maildir)), SystemOps(), desk)
     assert names(maildir / "tmp") == ["1700000000.M7.test.0123abcd"]
     assert names(maildir / "new") == ["1700000000.M1.test"]
 
 
 def test_a_repetition_waits_for_an_agent_of_an_earlier_start(maildir: Path, desk: NotingDesk) -> None:
-    deliver(maildir_errands(maildir), SystemOps(), desk)
+    deliver(maildir_deposits(maildir), SystemOps(), desk)
     other = os.open(maildir / "tmp", os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_SH)
-    refused = only(deliver(again(maildir_errands(maildir)), SystemOps(), desk, patience=0.2))
+    refused = only(deliver(again(maildir_deposits(maildir)), SystemOps(), desk, patience=0.2))
     assert refused.reply.status == "4.2.0"
     assert desk.waited >= 0.2
     fcntl.flock(other, fcntl.LOCK_UN)
-    assert isinstance(deliver(again(maildir_errands(maildir)), SystemOps(), desk)[0], Delivered)
+    assert isinstance(deliver(again(maildir_deposits(maildir)), SystemOps(), desk)[0], Delivered)
     os.close(other)
 
 
 def test_fresh_messages_are_written_side_by_side(maildir: Path, desk: NotingDesk) -> None:
-    deliver(maildir_errands(maildir), SystemOps(), desk)
+    deliver(maildir_deposits(maildir), SystemOps(), desk)
     other = os.open(maildir / "tmp", os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_SH)
-    deliver(maildir_errands(maildir, 2), SystemOps(), desk)
+    deliver(maildir_deposits(maildir, 2), SystemOps(), desk)
     assert len(names(maildir / "new")) == 2
     os.close(other)
 
 
 def test_a_tagged_address_goes_to_the_folder_that_the_user_has_made(maildir: Path, desk: NotingDesk) -> None:
     (maildir / ".lists").mkdir(parents=True)
-    deliver(maildir_errands(maildir, folder="lists"), SystemOps(), desk)
+    deliver(maildir_deposits(maildir, folder="lists"), SystemOps(), desk)
     assert len(names(maildir / ".lists/new")) == 1
     assert not (maildir / "new").exists()
 
 
 def test_a_tagged_address_without_a_folder_goes_to_the_maildir(maildir: Path, desk: NotingDesk) -> None:
-    deliver(maildir_errands(maildir, folder="lists"), SystemOps(), desk)
+    deliver(maildir_deposits(maildir, folder="lists"), SystemOps(), desk)
     assert len(names(maildir / "new")) == 1
     assert not (maildir / ".lists").exists()
 
@@ -153,9 +153,9 @@ def test_a_tagged_address_without_a_folder_goes_to_the_maildir(maildir: Path, de
 def test_a_full_disk_defers_one_message_and_leaves_nothing_of_it(
     maildir: Path, desk: NotingDesk, kind: str, error: int, status: str
 ) -> None:
-    deliver(maildir_errands(maildir), SystemOps(), desk)
+    deliver(maildir_deposits(maildir), SystemOps(), desk)
     (maildir / "new/1700000000.M1.test").unlink()
-    first, second = deliver(maildir_errands(maildir, 2), FailingOps(kind, 1, error), desk)
+    first, second = deliver(maildir_deposits(maildir, 2), FailingOps(kind, 1, error), desk)
     assert isinstance(first, Deferred)
     assert first.reply.status == status
     assert isinstance(second, Delivered)
@@ -166,11 +166,11 @@ def test_a_full_disk_defers_one_message_and_leaves_nothing_of_it(
 def test_a_failed_fsync_of_new_delivers_nothing_and_the_repetition_finds_the_copy(
     maildir: Path, desk: NotingDesk
 ) -> None:
-    deliver(maildir_errands(maildir), SystemOps(), desk)
+    deliver(maildir_deposits(maildir), SystemOps(), desk)
     (maildir / "new/1700000000.M1.test").unlink()
-    only(deliver(maildir_errands(maildir), FailingOps("fsync", 2, errno.EIO), desk))
+    only(deliver(maildir_deposits(maildir), FailingOps("fsync", 2, errno.EIO), desk))
     ops = FailingOps()
-    (result,) = deliver(again(maildir_errands(maildir)), ops, desk)
+    (result,) = deliver(again(maildir_deposits(maildir)), ops, desk)
     assert isinstance(result, Delivered)
     assert ops.fsyncs == 1
     assert len(names(maildir / "new")) == 1
@@ -180,7 +180,7 @@ def test_a_damaged_body_is_set_aside_and_leaves_nothing(maildir: Path, tmp_path:
     (tmp_path / "body").write_bytes(b"x" * 100_000)
     body = LargeBody(str(tmp_path / "body"), 100_000, checksum(b"y" * 100_000), SystemOps())
     damaged, sound = deliver(
-        [errand(ToMaildir(str(maildir), "one"), body), errand(ToMaildir(str(maildir), "two"), number=2)],
+        [deposit(ToMaildir(str(maildir), "one"), body), deposit(ToMaildir(str(maildir), "two"), number=2)],
         SystemOps(),
         desk,
     )
@@ -198,7 +198,7 @@ def test_a_symbolic_link_in_place_of_a_directory_is_not_followed(
     elsewhere.mkdir()
     (maildir / part).parent.mkdir(parents=True, exist_ok=True)
     (maildir / part).symlink_to(elsewhere)
-    refused = only(deliver(maildir_errands(maildir), SystemOps(), desk))
+    refused = only(deliver(maildir_deposits(maildir), SystemOps(), desk))
     assert "symbolic link" in refused.reply.text
     assert refused.stage is Stage.CONNECT
     assert names(elsewhere) == []
@@ -207,14 +207,14 @@ def test_a_symbolic_link_in_place_of_a_directory_is_not_followed(
 def test_a_file_in_place_of_the_maildir_defers(maildir: Path, desk: NotingDesk) -> None:
     maildir.parent.mkdir()
     maildir.write_text("a file")
-    assert "not a directory" in only(deliver(maildir_errands(maildir), SystemOps(), desk)).reply.text.lower()
+    assert "not a directory" in only(deliver(maildir_deposits(maildir), SystemOps(), desk)).reply.text.lower()
 
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a directory away")
 @pytest.mark.parametrize("part", ["", "new", "tmp", "cur"])
 def test_a_directory_of_another_user_is_refused(maildir: Path, desk: NotingDesk, part: str) -> None:
-    deliver(maildir_errands(maildir), SystemOps(), desk)
+    deliver(maildir_deposits(maildir), SystemOps(), desk)
     os.chown(maildir / part, 65534, 65534)
-    assert "belongs to another user" in only(deliver(maildir_errands(maildir, 2)[1:], SystemOps(), desk)).reply.text
+    assert "belongs to another user" in only(deliver(maildir_deposits(maildir, 2)[1:], SystemOps(), desk)).reply.text
     assert names(maildir / "new") == ["1700000000.M1.test"]

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from delivery.errand import Errand, Result, ToMbox
+from delivery.deposit import Deposit, Result, ToMbox
 from delivery.mbox import deliver, make
 from spool.bodies import LargeBody, checksum
 from spool.files import SystemOps
 from spool.intent import MboxIntent
 from spool.outcome import Damaged, Deferred, Delivered, Stage
-from tests.tools.errands import DATE, HEADER, FailingOps, NotingDesk, again, errand, mbox_errands
+from tests.tools.deposits import DATE, HEADER, FailingOps, NotingDesk, again, deposit, mbox_deposits
 
 RECORD = b"From ann@example.com Tue Nov 14 22:13:20 2023\n" + HEADER + b"Subject: hello\n\nhello\n\n"
 OTHERS = b"From root Mon Jan  1 00:00:00 2024\nSubject: there before\n\nhello\n\n"
@@ -34,8 +34,8 @@ def inbox(tmp_path: Path) -> Path:
     return tmp_path / "bob"
 
 
-def put(errands: Sequence[Errand], desk: NotingDesk, ops: SystemOps | None = None) -> list[Result]:
-    return deliver(errands, ops or SystemOps(), desk, patience=0.2)
+def put(deposits: Sequence[Deposit], desk: NotingDesk, ops: SystemOps | None = None) -> list[Result]:
+    return deliver(deposits, ops or SystemOps(), desk, patience=0.2)
 
 
 def only(results: list[Result]) -> Deferred:
@@ -45,7 +45,7 @@ def only(results: list[Result]) -> Deferred:
 
 
 def test_a_missing_mailbox_is_made_for_its_owner_alone(inbox: Path, desk: NotingDesk) -> None:
-    (result,) = put(mbox_errands(inbox), desk)
+    (result,) = put(mbox_deposits(inbox), desk)
     assert isinstance(result, Delivered)
     assert inbox.read_bytes() == RECORD
     assert inbox.stat().st_mode & 0o777 == 0o600
@@ -53,12 +53,12 @@ def test_a_missing_mailbox_is_made_for_its_owner_alone(inbox: Path, desk: Noting
 
 def test_a_message_is_appended_to_what_is_there(inbox: Path, desk: NotingDesk) -> None:
     inbox.write_bytes(OTHERS)
-    put(mbox_errands(inbox), desk)
+    put(mbox_deposits(inbox), desk)
     assert inbox.read_bytes() == OTHERS + RECORD
 
 
 def test_the_standard_library_reads_what_was_delivered(inbox: Path, desk: NotingDesk) -> None:
-    put(mbox_errands(inbox, b"Subject: one\r\n\r\nFrom here\r\n", b"Subject: two\r\n\r\n>From there\r\nbye"), desk)
+    put(mbox_deposits(inbox, b"Subject: one\r\n\r\nFrom here\r\n", b"Subject: two\r\n\r\n>From there\r\nbye"), desk)
     with contextlib.closing(mailbox.mbox(inbox)) as reader:
         messages = list(reader)
     assert [message["Subject"] for message in messages] == ["one", "two"]
@@ -67,7 +67,7 @@ def test_the_standard_library_reads_what_was_delivered(inbox: Path, desk: Noting
 
 
 def test_the_null_sender_and_one_with_blanks_make_a_readable_separator(inbox: Path, desk: NotingDesk) -> None:
-    put([errand(ToMbox(str(inbox), "", DATE)), errand(ToMbox(str(inbox), '"a b"@example.com', DATE), number=2)], desk)
+    put([deposit(ToMbox(str(inbox), "", DATE)), deposit(ToMbox(str(inbox), '"a b"@example.com', DATE), number=2)], desk)
     separators = [line for line in inbox.read_text().splitlines() if line.startswith("From ")]
     assert separators == [
         "From MAILER-DAEMON Tue Nov 14 22:13:20 2023",
@@ -77,14 +77,14 @@ def test_the_null_sender_and_one_with_blanks_make_a_readable_separator(inbox: Pa
 
 def test_a_separator_begins_a_line_after_a_torn_end_of_another_program(inbox: Path, desk: NotingDesk) -> None:
     inbox.write_bytes(OTHERS + b"From cron Mon Jan  1 00:00:00 2024\nSubject: cut o")
-    put(mbox_errands(inbox), desk)
+    put(mbox_deposits(inbox), desk)
     assert inbox.read_bytes().endswith(b"cut o\n\n" + RECORD)
 
 
 def test_a_batch_has_one_intent_each_one_commit_and_one_fsync(inbox: Path, desk: NotingDesk) -> None:
     inbox.write_bytes(OTHERS)
     ops = FailingOps()
-    put(mbox_errands(inbox, b"A: 1\r\n\r\n", b"B: 22\r\n\r\n"), desk, ops)
+    put(mbox_deposits(inbox, b"A: 1\r\n\r\n", b"B: 22\r\n\r\n"), desk, ops)
     assert (desk.commits, ops.fsyncs) == (1, 1)
     first, second = desk.intents
     text = inbox.read_bytes()
@@ -97,20 +97,20 @@ def test_a_batch_has_one_intent_each_one_commit_and_one_fsync(inbox: Path, desk:
 def test_nothing_is_appended_before_the_intent_is_committed(inbox: Path) -> None:
     desk = NotingDesk(refusal="the spool is full")
     inbox.write_bytes(OTHERS)
-    assert only(put(mbox_errands(inbox), desk)).reply.text == "the spool is full"
+    assert only(put(mbox_deposits(inbox), desk)).reply.text == "the spool is full"
     assert inbox.read_bytes() == OTHERS
     desk.close()
 
 
 def test_a_repetition_that_finds_its_message_appends_nothing_but_syncs(inbox: Path, desk: NotingDesk) -> None:
     inbox.write_bytes(OTHERS)
-    errands = mbox_errands(inbox)
-    put(errands, desk)
+    deposits = mbox_deposits(inbox)
+    put(deposits, desk)
     with inbox.open("ab") as file:
         file.write(OTHERS)
     before = inbox.read_bytes()
     ops = FailingOps()
-    (result,) = put(again(errands, desk.intents), desk, ops)
+    (result,) = put(again(deposits, desk.intents), desk, ops)
     assert isinstance(result, Delivered)
     assert inbox.read_bytes() == before
     assert ops.fsyncs == 1
@@ -120,47 +120,47 @@ def test_a_repetition_that_finds_its_message_appends_nothing_but_syncs(inbox: Pa
 @pytest.mark.parametrize("left", [1, 5, 46, 60, len(RECORD) - 1])
 def test_a_repetition_cuts_off_its_own_torn_end_and_appends_again(inbox: Path, desk: NotingDesk, left: int) -> None:
     inbox.write_bytes(OTHERS)
-    errands = mbox_errands(inbox)
-    put(errands, desk)
+    deposits = mbox_deposits(inbox)
+    put(deposits, desk)
     os.truncate(inbox, len(OTHERS) + left)
-    (result,) = put(again(errands, desk.intents), desk)
+    (result,) = put(again(deposits, desk.intents), desk)
     assert isinstance(result, Delivered)
     assert inbox.read_bytes() == OTHERS + RECORD
 
 
 def test_nuls_of_a_power_loss_count_as_a_torn_end(inbox: Path, desk: NotingDesk) -> None:
     inbox.write_bytes(OTHERS)
-    errands = mbox_errands(inbox)
-    put(errands, desk)
+    deposits = mbox_deposits(inbox)
+    put(deposits, desk)
     inbox.write_bytes(OTHERS + RECORD[:40] + bytes(len(RECORD) - 40))
-    put(again(errands, desk.intents), desk)
+    put(again(deposits, desk.intents), desk)
     assert inbox.read_bytes() == OTHERS + RECORD
 
 
 def test_what_another_program_wrote_is_never_cut_off(inbox: Path, desk: NotingDesk) -> None:
-    errands = mbox_errands(inbox)
-    put(errands, desk)
+    deposits = mbox_deposits(inbox)
+    put(deposits, desk)
     inbox.write_bytes(RECORD[:30] + OTHERS)
-    put(again(errands, desk.intents), desk)
+    put(again(deposits, desk.intents), desk)
     assert inbox.read_bytes() == RECORD[:30] + OTHERS + RECORD
 
 
 def test_a_batch_torn_in_the_middle_is_completed(inbox: Path, desk: NotingDesk) -> None:
     inbox.write_bytes(OTHERS)
-    errands = mbox_errands(inbox, b"A: 1\r\n\r\n", b"B: 2\r\n\r\n", b"C: 3\r\n\r\n")
-    put(errands, desk)
+    deposits = mbox_deposits(inbox, b"A: 1\r\n\r\n", b"B: 2\r\n\r\n", b"C: 3\r\n\r\n")
+    put(deposits, desk)
     whole = inbox.read_bytes()
     middle = desk.intents[1]
     os.truncate(inbox, middle.offset + middle.length // 2)
-    put(again(errands, desk.intents), desk)
+    put(again(deposits, desk.intents), desk)
     assert inbox.read_bytes() == whole
 
 
 def test_a_mailbox_that_a_reader_has_replaced_gets_the_message(inbox: Path, desk: NotingDesk) -> None:
-    errands = mbox_errands(inbox)
-    put(errands, desk)
+    deposits = mbox_deposits(inbox)
+    put(deposits, desk)
     intents: list[MboxIntent] = [replace(intent, inode=intent.inode + 1) for intent in desk.intents]
-    put(again(errands, intents), desk)
+    put(again(deposits, intents), desk)
     assert inbox.read_bytes() == RECORD + RECORD
 
 
@@ -170,7 +170,7 @@ def test_after_an_error_the_mailbox_is_as_it_was(
     inbox: Path, desk: NotingDesk, kind: str, error: int, status: str
 ) -> None:
     inbox.write_bytes(OTHERS)
-    refused = only(put(mbox_errands(inbox), desk, FailingOps(kind, 1, error)))
+    refused = only(put(mbox_deposits(inbox), desk, FailingOps(kind, 1, error)))
     assert refused.reply.status == status
     assert inbox.read_bytes() == OTHERS
     assert not inbox.with_name("bob.lock").exists()
@@ -179,8 +179,8 @@ def test_after_an_error_the_mailbox_is_as_it_was(
 def test_a_damaged_body_is_set_aside_and_the_others_go_on(inbox: Path, tmp_path: Path, desk: NotingDesk) -> None:
     (tmp_path / "body").write_bytes(b"x" * 100_000)
     body = LargeBody(str(tmp_path / "body"), 100_000, checksum(b"y" * 100_000), SystemOps())
-    bad = errand(ToMbox(str(inbox), "ann@example.com", DATE), body, 2)
-    damaged, sound = put([bad, *mbox_errands(inbox)], desk)
+    bad = deposit(ToMbox(str(inbox), "ann@example.com", DATE), body, 2)
+    damaged, sound = put([bad, *mbox_deposits(inbox)], desk)
     assert isinstance(damaged, Damaged)
     assert isinstance(sound, Delivered)
     assert inbox.read_bytes() == RECORD
@@ -190,7 +190,7 @@ def test_a_large_body_arrives_whole(inbox: Path, tmp_path: Path, desk: NotingDes
     octets = b"Subject: large\r\n\r\n" + b"0123456789\r\n" * 60_000
     (tmp_path / "body").write_bytes(octets)
     body = LargeBody(str(tmp_path / "body"), len(octets), checksum(octets), SystemOps())
-    put([errand(ToMbox(str(inbox), "ann@example.com", DATE), body)], desk)
+    put([deposit(ToMbox(str(inbox), "ann@example.com", DATE), body)], desk)
     assert inbox.read_bytes().endswith(HEADER + octets.replace(b"\r\n", b"\n") + b"\n")
 
 
@@ -208,7 +208,7 @@ def make_second_name(inbox: Path) -> None:
 def test_what_is_no_plain_file_with_one_name_is_refused(inbox: Path, desk: NotingDesk, make_unfit: object) -> None:
     assert callable(make_unfit)
     make_unfit(inbox)
-    refused = only(put(mbox_errands(inbox), desk))
+    refused = only(put(mbox_deposits(inbox), desk))
     assert refused.stage is Stage.CONNECT
     assert "regular file" in refused.reply.text or "2 links" in refused.reply.text
     if inbox.with_name("target").exists():
@@ -221,7 +221,7 @@ def test_what_is_no_plain_file_with_one_name_is_refused(inbox: Path, desk: Notin
 def test_a_mailbox_of_another_user_is_refused(inbox: Path, desk: NotingDesk) -> None:
     inbox.touch()
     os.chown(inbox, 65534, 65534)
-    assert "belongs to another user" in only(put(mbox_errands(inbox), desk)).reply.text
+    assert "belongs to another user" in only(put(mbox_deposits(inbox), desk)).reply.text
     assert inbox.read_bytes() == b""
 
 

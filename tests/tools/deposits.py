@@ -1,4 +1,4 @@
-"""Errands for tests of local delivery, a desk that notes what is asked of it, and a file system that fails when told to."""
+"""Deposits for tests of local delivery, a desk that notes what is asked of it, and a file system that fails when told to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from delivery.errand import Abandoned, Errand, Method, Refused, ToMaildir, ToMbox, deferred
+from delivery.deposit import Abandoned, Deposit, Method, Refused, ToMaildir, ToMbox, deferred
 from spool.bodies import Body, SmallBody
 from spool.files import SystemOps
 from spool.ids import EnvelopeId
@@ -21,8 +21,8 @@ HEADER: Final = b"Return-Path: <ann@example.com>\nDelivered-To: bob@example.org\
 DATE: Final = 1_700_000_000.0
 
 
-def errand(method: Method, body: bytes | Body = MESSAGE, number: int = 1, *, tried_before: bool = False) -> Errand:
-    return Errand(
+def deposit(method: Method, body: bytes | Body = MESSAGE, number: int = 1, *, tried_before: bool = False) -> Deposit:
+    return Deposit(
         envelope=EnvelopeId(f"{'0' * 20}.{number}"),
         method=method,
         header=HEADER,
@@ -32,16 +32,16 @@ def errand(method: Method, body: bytes | Body = MESSAGE, number: int = 1, *, tri
     )
 
 
-def maildir_errands(path: object, count: int = 1, *, folder: str = "") -> list[Errand]:
-    return [errand(ToMaildir(str(path), f"1700000000.M{n}.test", folder), number=n) for n in range(1, count + 1)]
+def maildir_deposits(path: object, count: int = 1, *, folder: str = "") -> list[Deposit]:
+    return [deposit(ToMaildir(str(path), f"1700000000.M{n}.test", folder), number=n) for n in range(1, count + 1)]
 
 
-def mbox_errands(path: object, *bodies: bytes) -> list[Errand]:
+def mbox_deposits(path: object, *bodies: bytes) -> list[Deposit]:
     method = ToMbox(str(path), "ann@example.com", DATE)
-    return [errand(method, body, number) for number, body in enumerate(bodies or (MESSAGE,), 1)]
+    return [deposit(method, body, number) for number, body in enumerate(bodies or (MESSAGE,), 1)]
 
 
-def again(errands: Sequence[Errand], intents: Sequence[MboxIntent] = ()) -> list[Errand]:
+def again(deposits: Sequence[Deposit], intents: Sequence[MboxIntent] = ()) -> list[Deposit]:
     """The same at the next attempt, which knows what the one before intended."""
     earlier = {intent.envelope: intent for intent in intents}
     return [
@@ -52,7 +52,7 @@ def again(errands: Sequence[Errand], intents: Sequence[MboxIntent] = ()) -> list
             if isinstance(one.method, ToMbox)
             else one.method,
         )
-        for one in errands
+        for one in deposits
     ]
 
 

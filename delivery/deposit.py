@@ -1,7 +1,7 @@
-"""Errands: what is to be done on this machine for one envelope, with every name and path worked out beforehand.
+"""Deposits: what is to be done on this machine for one envelope, with every name and path worked out beforehand.
 
-An errand is carried out by `delivery.local`, in this process or in an agent that runs as the recipient; the answer is an
-`Outcome`, or `Damaged` when the body proved to be. Whoever gave the errand sits at a `Desk`.
+A deposit is made by `delivery.local`, in this process or in an agent that runs as the recipient; the answer is an
+`Outcome`, or `Damaged` when the body proved to be. Whoever gave the deposit sits at a `Desk`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ Method: TypeAlias = ToMaildir | ToMbox | ToCommand
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class Deposit:
     """One message for one local destination."""
 
     envelope: EnvelopeId
@@ -78,7 +78,7 @@ class Abandoned(Exception):
 
 
 class Desk(Protocol):
-    """Those who gave the errands, while they are carried out. Called from the thread that does the work."""
+    """Those who gave the deposits, while they are made. Called from the thread that does the work."""
 
     def commit(self, intents: Sequence[MboxIntent]) -> None:
         """Have the spool keep these; raises `Abandoned`, or `Refused` when it cannot."""
@@ -91,7 +91,7 @@ class Desk(Protocol):
 
 
 class Refused(Exception):
-    """An errand ends here with this outcome."""
+    """A deposit ends here with this outcome."""
 
     def __init__(self, outcome: Deferred | Failed) -> None:
         super().__init__(str(outcome.reply))
