@@ -10,7 +10,8 @@ A test without a loop of its own runs it in a thread: ``with start_blocking_port
 portal.wrap_async_context_manager(RecordingSink()) as sink``.
 
 The instants at which a script can act: ``connect`` (in place of the greeting), each command by its verb in capitals
-(``AUTH`` stands for the whole dialogue), ``body`` (after the first octets of a body; usually nothing is said) and ``dot``.
+(``AUTH`` stands for the whole dialogue), ``dot``, and where usually nothing is said: ``handshake`` (before TLS begins) and
+``body`` (after its first octets).
 """
 
 from __future__ import annotations
@@ -175,7 +176,8 @@ class RecordingSink:
             self._sessions.discard(task)
             self._changed.set()
             writer.close()
-            with suppress(ConnectionError, ssl.SSLError, asyncio.CancelledError):
+            # After a handshake that failed, nobody ever tells the writer that it is closed.
+            with anyio.move_on_after(0.1), suppress(ConnectionError, ssl.SSLError):
                 await writer.wait_closed()
 
 
@@ -247,6 +249,7 @@ class _Session:
             return
         assert self.sink.tls is not None
         self.buffer = b""
+        await self.say("handshake", "", b"")
         await self.writer.start_tls(self.sink.tls)
         self.peer.tls = True
         self.peer.certificate = self.writer.get_extra_info("peercert")

@@ -1,0 +1,78 @@
+"""A next hop: one host that may take a message, and all that it takes to speak to it.
+
+Guarantees: connections to equal hops can stand in for one another: everything that makes a difference is part of the value,
+the credentials too, so that a corrected password never meets a connection made with the old one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from delivery.tls import TlsTerms
+from policy.config import RelayTls
+from spool.outcome import Deferred, Failed, Stage
+from spool.reply import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What we authenticate with. The password shows up nowhere."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """See the module."""
+
+    #: A name, or an IP address without brackets: what the certificate must name.
+    host: str
+    port: int
+    tls: RelayTls
+    terms: TlsTerms
+    #: Our own name in EHLO.
+    helo: str
+    login: Login | None = None
+    #: Local addresses to connect from; empty for any.
+    sources: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.tls.value}://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A hop to be tried, with the addresses of its host where they are known already."""
+
+    hop: Hop
+    addresses: tuple[str, ...] = ()
+
+
+class Unreachable(Exception):
+    """There is no way to a next hop, now or ever; ``outcome`` says which, for every envelope that wanted to go there."""
+
+    def __init__(self, outcome: Deferred | Failed) -> None:
+        super().__init__(str(outcome.reply))
+        self.outcome = outcome
+
+    @property
+    def stage(self) -> Stage:
+        """How far it came."""
+        return self.outcome.stage
+
+
+def misconfigured(text: str) -> Unreachable:
+    """What the operator wrote leads nowhere; mail waits until it is corrected (RFC 3463 3.4: X.3.5)."""
+    return Unreachable(Deferred(Reply(451, "4.3.5", text), stage=Stage.ROUTE))
+
+
+def unresolved(text: str) -> Unreachable:
+    """The name of a next hop means nothing now (RFC 3463 3.5: X.4.3)."""
+    return Unreachable(Deferred(Reply(451, "4.4.3", text), stage=Stage.ROUTE))
+
+
+def unconnected(text: str, remote: str) -> Unreachable:
+    """Nobody answers there (RFC 3463 3.5: X.4.1)."""
+    return Unreachable(Deferred(Reply(451, "4.4.1", text), remote, Stage.CONNECT))

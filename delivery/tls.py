@@ -1,0 +1,115 @@
+"""TLS towards other servers: what is demanded of them, and the contexts that demand it.
+
+Guarantees: a verified context accepts nothing but a certificate that is valid now, leads to a trusted authority and names
+the host that was asked for (a DNS name, or an IP address in its SAN). Contexts are made once and kept until one of their
+files changes, so that a renewed client certificate or bundle counts at the next connection.
+
+Failure: `TlsMisconfigured` when a certificate, key or bundle cannot be loaded; its text names the file, never its content.
+
+RFC 8446, RFC 5246; RFC 3207 (STARTTLS), RFC 8314 (implicit TLS); RFC 9525 (names in certificates).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import ssl
+from dataclasses import dataclass
+
+from policy.config import Pki
+
+
+class TlsMisconfigured(Exception):
+    """A file that TLS needs cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsTerms:
+    """What a connection's TLS must be like."""
+
+    #: Whether the certificate must be good. Without that TLS only keeps out who listens.
+    verified: bool
+    #: Trusted certificates in place of the system's, or empty.
+    ca: str = ""
+    #: What we show when asked for a certificate.
+    pki: Pki | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Everything a context of these terms is made from."""
+        pki = (self.pki.cert, self.pki.key) if self.pki else ()
+        return tuple(path for path in (self.ca, *pki) if path)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFacts:
+    """What was negotiated."""
+
+    #: ``TLSv1.3:TLS_AES_256_GCM_SHA384:256``.
+    ciphers: str
+    verified: bool
+    #: ``SHA256:`` and the digest of the certificate in hexadecimal digits, or empty.
+    fingerprint: str
+
+    @classmethod
+    def of(cls, session: ssl.SSLObject, terms: TlsTerms) -> TlsFacts:
+        """Read them from a finished handshake."""
+        name, _, bits = session.cipher() or ("unknown", "", 0)
+        certificate = session.getpeercert(binary_form=True)
+        fingerprint = f"SHA256:{hashlib.sha256(certificate).hexdigest()}" if certificate else ""
+        return cls(f"{session.version()}:{name}:{bits}", terms.verified, fingerprint)
+
+    def __str__(self) -> str:
+        return f"{self.ciphers} {'verified' if self.verified else 'unverified'}"
+
+
+class TlsContexts:
+    """The contexts of a process, made when they are first needed."""
+
+    def __init__(self) -> None:
+        self._kept: dict[TlsTerms, tuple[tuple[object, ...], ssl.SSLContext]] = {}
+
+    def context(self, terms: TlsTerms) -> ssl.SSLContext:
+        """The context for ``terms``. A new one reads files, 10 to 30 ms for the system's bundle: call it in a thread."""
+        stamp = tuple(_stamp(path) for path in terms.files)
+        kept = self._kept.get(terms)
+        if kept is None or kept[0] != stamp:
+            self._kept[terms] = kept = (stamp, _make(terms))
+        return kept[1]
+
+
+def _make(terms: TlsTerms) -> ssl.SSLContext:
+    context = _trusting(terms) if terms.verified else _trusting_anybody()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if terms.pki is not None:
+        try:
+            context.load_cert_chain(terms.pki.cert, terms.pki.key)
+        except (OSError, ValueError) as error:
+            raise TlsMisconfigured(f"certificate {terms.pki.cert}, key {terms.pki.key}: {_words(error)}") from error
+    return context
+
+
+def _trusting(terms: TlsTerms) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=terms.ca or None)
+    except (OSError, ValueError) as error:
+        raise TlsMisconfigured(f"ca {terms.ca}: {_words(error)}") from error
+
+
+def _trusting_anybody() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or getattr(error, "reason", None) or type(error).__name__
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
