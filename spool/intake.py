@@ -12,7 +12,9 @@ import sqlite3
 from spool.bodies import checksum
 from spool.errors import DuplicateMessage
 from spool.message import NewEnvelope, Recipient, Submission
+from spool.outcomes import refuse
 from spool.rows import Row, destination_columns, message_columns, recipient_columns
+from spool.settlement import will_be_told
 from spool.store import SQL, Transaction
 
 
@@ -20,12 +22,14 @@ def accept(tx: Transaction, submission: Submission) -> None:
     """Write a message down; its large body, if it has one, is durable already."""
     _check(submission)
     message_id = _insert_message(tx, submission)
-    numbers = _insert_recipients(tx, message_id, submission.envelopes)
+    numbers = _insert_recipients(tx, message_id, submission)
     rows = [
         _envelope_row(tx, submission.message.arrived, new, (message_id, ordinal, numbers[new.recipient]))
         for ordinal, new in enumerate(submission.envelopes, 1)
     ]
     tx.connection.executemany(SQL["insert_envelope"], rows)
+    for ordinal, refusal in enumerate(submission.refused, len(submission.envelopes) + 1):
+        refuse(tx, submission.message, (message_id, ordinal, numbers[refusal.recipient]), refusal)
     tx.made_due = True
 
 
@@ -41,14 +45,15 @@ def _check(submission: Submission) -> None:
     size = len(body) if isinstance(body, bytes) else body.size
     if size != submission.message.size:
         raise ValueError(f"a body of {size} octets for a message that says {submission.message.size}")
-    if not submission.envelopes:
+    if not submission.envelopes and not will_be_told(submission):
         raise ValueError("a message without an envelope has nowhere to go")
 
 
 def _insert_message(tx: Transaction, submission: Submission) -> int:
     body = submission.body
     digest, file = (checksum(body), None) if isinstance(body, bytes) else (body.checksum, body.name)
-    columns = message_columns(submission.message, digest, file, len(submission.envelopes))
+    ordinals = len(submission.envelopes) + len(submission.refused)
+    columns = message_columns(submission.message, digest, file, ordinals)
     try:
         message_id = tx.execute(SQL["insert_message"], columns).lastrowid
         if submission.drop:
@@ -61,10 +66,12 @@ def _insert_message(tx: Transaction, submission: Submission) -> int:
     return message_id
 
 
-def _insert_recipients(tx: Transaction, message_id: int, envelopes: tuple[NewEnvelope, ...]) -> dict[Recipient, int]:
+def _insert_recipients(tx: Transaction, message_id: int, submission: Submission) -> dict[Recipient, int]:
     numbers: dict[Recipient, int] = {}
-    for new in envelopes:
+    for new in submission.envelopes:
         numbers.setdefault(new.recipient, len(numbers) + 1)
+    for refusal in submission.refused:
+        numbers.setdefault(refusal.recipient, len(numbers) + 1)
     rows = [(message_id, number, *recipient_columns(recipient)) for recipient, number in numbers.items()]
     tx.connection.executemany(SQL["insert_recipient"], rows)
     return numbers

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from spool.address import Address
 from spool.ids import EnvelopeId, MessageId
 from spool.lane import Lane
+from spool.reply import Reply
 from spool.state import Kind, State
 
 if TYPE_CHECKING:
@@ -143,6 +144,14 @@ class Envelope:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """A recipient that is refused after its sender was told that the message is taken: only a report can say so."""
+
+    recipient: Recipient
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """Everything that is committed at once: the message, its body, its envelopes."""
 
@@ -151,6 +160,8 @@ class Submission:
     envelopes: tuple[NewEnvelope, ...]
     #: The name of the drop file this came from: a second reading of it changes nothing. Empty otherwise.
     drop: str = ""
+    #: What the sender is told has failed, by the same commit.
+    refused: tuple[Refusal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

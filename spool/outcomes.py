@@ -21,8 +21,8 @@ from spool.claims import damage, key_of
 from spool.errors import UnknownEnvelope
 from spool.ids import EnvelopeId, envelope_id
 from spool.lane import REPORTS, LaneFailed, LaneVerdict
-from spool.message import Notify
-from spool.outcome import Attempt, Deferred, Outcome, Stage
+from spool.message import Destination, Message, Notify, Refusal
+from spool.outcome import Attempt, Deferred, Failed, Outcome, Stage
 from spool.reading import read_rows
 from spool.reply import Reply
 from spool.report import ReportLine
@@ -34,6 +34,7 @@ from spool.rows import (
     NOTIFY,
     CorruptRow,
     Row,
+    destination_columns,
     outcome_columns,
     read_report_line,
 )
@@ -125,6 +126,33 @@ def record(tx: Transaction, settlement: Settlement) -> None:
         end(tx, subject)
     else:
         _wait(tx, subject, settlement)
+
+
+def refuse(tx: Transaction, message: Message, keys: tuple[int, int, int], refusal: Refusal) -> None:
+    """End a recipient that never became an envelope: its history, and the report if one is owed.
+
+    ``keys`` are the message's row, the ordinal that the envelope would have had, and the recipient's number.
+    """
+    row, ordinal, number = keys
+    recipient = refusal.recipient
+    subject = Subject(
+        row=0,
+        message=row,
+        lane=0,
+        id=envelope_id(message.id, ordinal),
+        kind=Kind.MAIL,
+        asked=0,
+        sender=message.return_path,
+        recipient=number,
+        given=recipient.address,
+        notify=recipient.notify,
+        destination=destination_columns(Destination(recipient.address)),
+        arrived=message.arrived,
+        deadline=tx.now,
+    )
+    outcome = Failed(refusal.reply, stage=Stage.RCPT)
+    write_history(tx, subject, Attempt(subject.id, tx.now, tx.now, "", outcome), Event.FAILED)
+    _report_if_owed(tx, subject, _Line(Event.FAILED, outcome, tx.now))
 
 
 def judge(tx: Transaction, verdict: LaneVerdict) -> None:

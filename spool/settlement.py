@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spool.address import Address
-from spool.message import Claimed, Notify
+from spool.message import Claimed, Notify, Submission
 from spool.outcome import Attempt, Deferred, Delivered, Failed, Outcome
 from spool.state import Event, Kind
 
@@ -72,6 +72,15 @@ def report_owed(kind: Kind, sender: Address, notify: Notify, event: Event, outco
             return Kind.DELAYED if Notify.DELAY in notify else None
         case Event.DELIVERED:
             return _success_report(outcome) if Notify.SUCCESS in notify else None
+
+
+def will_be_told(submission: Submission) -> bool:
+    """Whether a report tells the sender of at least one recipient of ``submission`` that was refused."""
+    sender = submission.message.return_path
+    return any(
+        report_owed(Kind.MAIL, sender, refusal.recipient.notify, Event.FAILED, Failed(refusal.reply)) is not None
+        for refusal in submission.refused
+    )
 
 
 def _report_of(claimed: Claimed, attempt: Attempt, event: Event, overdue: bool) -> Kind | None:
