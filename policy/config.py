@@ -11,10 +11,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from policy.tables.table import Table
-from spool.address import Address
+from spool.address import NULL_SENDER, Address
 
 
 class ListenerTls(enum.Enum):
@@ -167,7 +167,8 @@ class Relay(Action):
     src: Table | None = None
 
 
-AnyAction: TypeAlias = Mbox | Maildir | Command | Lmtp | Relay
+AnyLocalAction: TypeAlias = Mbox | Maildir | Command | Lmtp
+AnyAction: TypeAlias = AnyLocalAction | Relay
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +235,8 @@ class Config:
     local_names: frozenset[str] = frozenset()
     #: Addresses that ``from local`` means, beside the socket.
     local_addresses: frozenset[str] = frozenset()
+    #: The folder that stands before absolute paths of files in tables; empty for none.
+    root: str = ""
 
     def ttl_of(self, action: str) -> int:
         """How long mail for the action ``action`` may wait, in milliseconds."""
@@ -254,3 +257,9 @@ class Facts:
     tls: bool = False
     #: The login, or None; local-socket submissions count as authenticated with an empty login.
     login: str | None = None
+    #: The address in question came out of an alias, so it counts as ours, whoever the client is.
+    is_internal: bool = False
+
+
+#: What is known when we send a report of our own to a return path.
+REPORT_FACTS: Final = Facts("local", NULL_SENDER, login="")

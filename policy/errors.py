@@ -6,6 +6,20 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands in a configuration. Lines and columns count from 1; line 0 means the file as a whole."""
+
+    path: str
+    line: int = 0
+    column: int = 0
+    #: The source line; empty when there is none.
+    source: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}" if self.line else self.path
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that is wrong (or doubtful) in a configuration, with its place."""
 
@@ -17,9 +31,15 @@ class Finding:
     source: str = ""
     is_warning: bool = False
 
+    @classmethod
+    def at(cls, place: Place, message: str, *, is_warning: bool = False) -> Finding:
+        """A finding about what stands at ``place``."""
+        return cls(place.path, place.line, place.column, message, place.source, is_warning)
+
     def __str__(self) -> str:
         word = "warning: " if self.is_warning else ""
-        text = f"{self.path}:{self.line}:{self.column}: {word}{self.message}"
+        where = f"{self.path}:{self.line}:{self.column}" if self.line else self.path
+        text = f"{where}: {word}{self.message}"
         if not self.source:
             return text
         indent = "".join("\t" if char == "\t" else " " for char in self.source[: self.column - 1])

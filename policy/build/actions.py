@@ -1,0 +1,193 @@
+"""``action`` lines."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, TypedDict
+
+from policy.build.tables import entries_of
+from policy.build.workbench import Workbench
+from policy.config import AnyAction, Command, Lmtp, Maildir, Mbox, Relay, Smarthost
+from policy.grammar.syntax import ActionStatement, Given, Options, Word
+from policy.smarthost import SmarthostSyntaxError, parse_smarthost
+from policy.tables.services import ip_address
+from policy.tables.table import Shape, Table
+from spool.address import AddressSyntaxError, is_domain, parse_address
+
+_LMTP_DESTINATION: Final = re.compile(r"/.+|(?P<host>\[[^\]]+\]|[^:/]+)(?::(?P<port>[0-9]{1,5}))?")
+
+
+def build_action(bench: Workbench, statement: ActionStatement) -> AnyAction:
+    """The action, with what could be understood of it."""
+    method = statement.method
+    if method.word == "relay":
+        return _relay(bench, statement)
+    common = _local(bench, statement)
+    match method.word:
+        case "maildir":
+            return Maildir(**common, path=_maildir_path(bench, method))
+        case "mda":
+            return Command(**common, command=_command(bench, method.string()))
+        case "lmtp":
+            return Lmtp(**common, destination=_lmtp_destination(bench, method.string()), rcpt_to=method.modified)
+        case _:
+            return Mbox(**common)
+
+
+class _Local(TypedDict):
+    name: str
+    ttl: int | None
+    alias: Table | None
+    virtual: Table | None
+    user: str
+
+
+def _local(bench: Workbench, statement: ActionStatement) -> _Local:
+    options = statement.options
+    return {
+        "name": statement.name.text,
+        "ttl": _ttl(options),
+        "alias": _mapping(bench, options.find("alias")),
+        "virtual": _mapping(bench, options.find("virtual")),
+        "user": _user(bench, statement),
+    }
+
+
+def _ttl(options: Options) -> int | None:
+    given = options.find("ttl")
+    return given.number().value if given else None
+
+
+def _mapping(bench: Workbench, given: Given | None) -> Table | None:
+    return bench.shelf.use(given.table(), Shape.MAPPING, f'"{given.word}"') if given else None
+
+
+def _user(bench: Workbench, statement: ActionStatement) -> str:
+    given = statement.options.find("user")
+    if given is None:
+        return ""
+    word = given.string()
+    if statement.method.word == "mbox":
+        bench.complain(given.place, '"user" cannot be given for mbox: a mailbox belongs to its own user')
+    elif not word.text:
+        bench.complain(word.place, "an empty string is no user")
+    return word.text
+
+
+def _maildir_path(bench: Workbench, method: Given) -> str:
+    if method.argument is None:
+        return "~/Maildir"
+    word = method.string()
+    if not word.text.startswith(("/", "~/", "%{")):
+        bench.complain(word.place, f'expected a path that begins with "/" or "~/", found "{word.text}"')
+    return bench.layout.inside(word.text)
+
+
+def _command(bench: Workbench, word: Word) -> str:
+    if not word.text.strip():
+        bench.complain(word.place, "an empty string is no command")
+    return word.text
+
+
+def _lmtp_destination(bench: Workbench, word: Word) -> str:
+    match = _LMTP_DESTINATION.fullmatch(word.text)
+    if match is None or not _is_lmtp_host(match["host"]) or not 0 < int(match["port"] or 25) < 65536:
+        bench.complain(word.place, f'expected "/socket", "host:port" or "[address]:port", found "{word.text}"')
+    return bench.layout.inside(word.text)
+
+
+def _is_lmtp_host(host: str | None) -> bool:
+    if host is None:
+        return True
+    return ip_address(host) is not None if host.startswith("[") else is_domain(host)
+
+
+def _relay(bench: Workbench, statement: ActionStatement) -> Relay:
+    options = statement.options
+    hosts = _hosts(bench, options.find("host"))
+    tls, pki, ca = options.find("tls"), options.find("pki"), options.find("ca")
+    _check_auth(bench, options, hosts)
+    _check_tls(bench, tls, hosts)
+    return Relay(
+        name=statement.name.text,
+        ttl=_ttl(options),
+        hosts=hosts,
+        auth=_mapping(bench, options.find("auth")),
+        mail_from=_mail_from(bench, options.find("mail-from")),
+        helo=_helo(bench, options.find("helo")),
+        require_tls=tls is not None,
+        no_verify=tls is not None and tls.modified,
+        ca=bench.ca(ca.string()) if ca else "",
+        pki=bench.pki(pki.string()) if pki else None,
+        src=_sources(bench, options.find("src")),
+    )
+
+
+def _hosts(bench: Workbench, given: Given | None) -> tuple[Smarthost, ...]:
+    if given is None:
+        return ()
+    table = bench.shelf.use(given.table(), Shape.LIST, '"host"')
+    if table is None:
+        return ()
+    words = entries_of(given.table(), table)
+    if not words:
+        bench.complain(given.place, f'table "{table.name}" names no host')
+    return tuple(host for word in words if (host := _host(bench, word)))
+
+
+def _host(bench: Workbench, word: Word) -> Smarthost | None:
+    try:
+        return parse_smarthost(word.text)
+    except SmarthostSyntaxError as error:
+        bench.complain(word.place, f'"{word.text}" is no relay URL: {error}')
+        return None
+
+
+def _check_auth(bench: Workbench, options: Options, hosts: tuple[Smarthost, ...]) -> None:
+    given, host = options.find("auth"), options.find("host")
+    if given and not host:
+        bench.complain(given.place, '"auth" is of no use without "host": servers found by MX ask for no password')
+    labels = sorted({each.label for each in hosts if each.label})
+    if host and labels and not given:
+        bench.complain(host.place, f'label "{labels[0]}" stands for a password: expected "auth <table>" too')
+    if host and hosts and given and not labels:
+        bench.warn(given.place, '"auth" is not used: no host has a label, as in "smtps://label@host"')
+
+
+def _check_tls(bench: Workbench, given: Given | None, hosts: tuple[Smarthost, ...]) -> None:
+    for host in hosts:
+        if given and host.tls.value in ("smtp+notls", "lmtp"):
+            bench.complain(given.place, f'"tls" contradicts {host}')
+
+
+def _mail_from(bench: Workbench, given: Given | None) -> str:
+    if given is None:
+        return ""
+    word = given.string()
+    local, at, domain = word.text.rpartition("@") if "@" in word.text else (word.text, "", "")
+    try:
+        parse_address(f"{local or 'user'}@{domain if at else 'domain'}")
+    except AddressSyntaxError as error:
+        bench.complain(word.place, f'expected "user", "@domain" or "user@domain": {error}')
+    if not word.text:
+        bench.complain(word.place, 'expected "user", "@domain" or "user@domain", found nothing')
+    return word.text
+
+
+def _helo(bench: Workbench, given: Given | None) -> str:
+    if given is None:
+        return ""
+    word = given.string()
+    if not is_domain(word.text):
+        bench.complain(word.place, f'"{word.text}" is no host name')
+    return word.text
+
+
+def _sources(bench: Workbench, given: Given | None) -> Table | None:
+    if given is None:
+        return None
+    table = bench.shelf.use(given.table(), Shape.EITHER, '"src"')
+    for word in entries_of(given.table(), table) if table else ():
+        if ip_address(word.text) is None:
+            bench.complain(word.place, f'"{word.text}" is no IP address to connect from')
+    return table

@@ -1,0 +1,165 @@
+"""``listen`` lines: one `Listener` for each address that a line means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from policy.build.workbench import Workbench
+from policy.config import Auth, Listener, ListenerTls
+from policy.errors import Place
+from policy.grammar.syntax import ListenStatement, Options
+from policy.suggestion import did_you_mean
+from policy.tables.services import ip_address
+from policy.tables.table import Shape, Table
+from spool.address import is_domain
+
+#: As in OpenSMTPD; a tag is a word for rules, not a text.
+MAX_TAG: Final = 32
+
+_LOOPBACK: Final = ("127.0.0.1", "::1")
+_TLS_MODES: Final = {
+    "tls": ListenerTls.OFFERED,
+    "tls-require": ListenerTls.REQUIRED,
+    "smtps": ListenerTls.IMPLICIT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedListener:
+    """A listener, and the line it comes from."""
+
+    listener: Listener
+    place: Place
+
+
+def build_listeners(bench: Workbench) -> list[PlacedListener]:
+    """Every listener; the socket first, which is there without being asked for."""
+    found = []
+    if all(statement.on for statement in bench.script.listens):
+        found.append(PlacedListener(Listener("", 0), Place(bench.shelf.path)))
+    for statement in bench.script.listens:
+        if not statement.on:
+            found.insert(0, PlacedListener(_socket(bench, statement.options), statement.place))
+            continue
+        for listener in _lines_listeners(bench, statement):
+            _add(bench, found, PlacedListener(listener, statement.place))
+    return found
+
+
+def _add(bench: Workbench, found: list[PlacedListener], new: PlacedListener) -> None:
+    """Of two listeners at one address and port the first serves."""
+    key = new.listener.address, new.listener.port
+    for other in found:
+        if (other.listener.address, other.listener.port) == key:
+            bench.warn(
+                new.place, f"port {key[1]} of {key[0]} is listened on already, by {other.place}: this one is left out"
+            )
+            return
+    found.append(new)
+
+
+def _socket(bench: Workbench, options: Options) -> Listener:
+    return Listener("", 0, tag=_tag(bench, options), mask_src=options.has("mask-src"), no_dsn=options.has("no-dsn"))
+
+
+def _lines_listeners(bench: Workbench, statement: ListenStatement) -> list[Listener]:
+    tls = _tls(bench, statement)
+    auth, credentials = _auth(bench, statement)
+    port = statement.options.find("port")
+    number = port.number().value if port else (465 if tls is ListenerTls.IMPLICIT else 25)
+    template = Listener(
+        "",
+        number,
+        tls=tls,
+        pki=tuple(pki for given in statement.options.all("pki") if (pki := bench.pki(given.string()))),
+        auth=auth,
+        credentials=credentials,
+        tag=_tag(bench, statement.options),
+        hostname=_hostname(bench, statement.options),
+        mask_src=statement.options.has("mask-src"),
+        no_dsn=statement.options.has("no-dsn"),
+    )
+    return [replace(template, address=address) for address in _addresses(bench, statement)]
+
+
+def _tls(bench: Workbench, statement: ListenStatement) -> ListenerTls:
+    mode = statement.options.find(*_TLS_MODES)
+    pki = statement.options.find("pki")
+    if mode and not pki:
+        names = ", ".join(bench.script.pkis) or "none is declared"
+        bench.complain(mode.place, f'"{mode.word}" needs a certificate: expected "pki NAME" too ({names})')
+    if pki and not mode:
+        bench.complain(pki.place, f'"pki" is of no use without one of: {", ".join(_TLS_MODES)}')
+    return _TLS_MODES[mode.word] if mode else ListenerTls.NONE
+
+
+def _auth(bench: Workbench, statement: ListenStatement) -> tuple[Auth, Table | None]:
+    given = statement.options.find("auth", "auth-optional")
+    if given is None:
+        return Auth.NONE, None
+    if not statement.options.find(*_TLS_MODES):
+        modes = ", ".join(_TLS_MODES)
+        bench.complain(given.place, f'"{given.word}" would take passwords in plain text: expected one of {modes} too')
+    if given.argument is None:
+        later = "logins of the system's users"
+        hint = "expected a table of logins and password hashes, such as <creds>"
+        bench.complain(given.place, f'not supported yet: "{given.word}" without a table ({later}); {hint}')
+        return Auth(given.word), None
+    return Auth(given.word), bench.shelf.use(given.table(), Shape.MAPPING, f'"{given.word}"')
+
+
+def _tag(bench: Workbench, options: Options) -> str:
+    given = options.find("tag")
+    if given is None:
+        return ""
+    word = given.string()
+    if not 0 < len(word.text) <= MAX_TAG:
+        bench.complain(word.place, f"a tag has 1 to {MAX_TAG} characters")
+    return word.text
+
+
+def _hostname(bench: Workbench, options: Options) -> str:
+    given = options.find("hostname")
+    if given is None:
+        return ""
+    word = given.string()
+    if not is_domain(word.text):
+        bench.complain(word.place, f'"{word.text}" is no host name')
+    return word.text
+
+
+def _addresses(bench: Workbench, statement: ListenStatement) -> tuple[str, ...]:
+    found = _meant(bench, statement.on)
+    if not found:
+        interfaces = bench.host.interfaces()
+        meant = did_you_mean(statement.on, interfaces, "interfaces are")
+        bench.complain(
+            statement.place, f'"{statement.on}" is no interface, IP address or host name of this machine{meant}'
+        )
+    for family, version in (("inet4", 4), ("inet6", 6)):
+        if found and (given := statement.options.find(family)):
+            found = tuple(address for address in found if _version(address) == version)
+            if not found:
+                bench.complain(given.place, f'"{statement.on}" has no IPv{version} address')
+    return found
+
+
+def _meant(bench: Workbench, on: str) -> tuple[str, ...]:
+    interfaces = bench.host.interfaces()
+    if on in interfaces:
+        return interfaces[on]
+    address = ip_address(on)
+    if address is not None:
+        return (on,)
+    addresses = bench.host.addresses(on)
+    if on.lower() == "localhost":
+        # Many a hosts(5) gives localhost one address alone, and clients try both.
+        present = {address for each in interfaces.values() for address in each}
+        addresses = tuple(dict.fromkeys((*(each for each in _LOOPBACK if each in present), *addresses)))
+    return addresses
+
+
+def _version(address: str) -> int:
+    found = ip_address(address)
+    return found.version if found else 0

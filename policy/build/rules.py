@@ -1,0 +1,75 @@
+"""``match`` lines."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policy.build.tables import entries_of
+from policy.build.workbench import Workbench
+from policy.config import Condition, For, From, Rule
+from policy.grammar.syntax import Given, RuleStatement, TableUse
+from policy.suggestion import did_you_mean
+from policy.tables.table import Shape, Table, network_of
+
+#: What the table of a condition must be; those that are not named here take both.
+_WANTED: Final = {
+    "tag": Shape.LIST,
+    "helo": Shape.LIST,
+    "src": Shape.LIST,
+    "domain": Shape.LIST,
+    "from auth": Shape.LIST,
+}
+
+
+def build_rule(bench: Workbench, statement: RuleStatement) -> Rule:
+    """The rule, with what could be understood of it. What is not written is ``from local`` and ``for local``."""
+    return Rule(
+        _from(bench, statement.source),
+        _for(bench, statement.destination),
+        tuple(_condition(bench, given) for given in statement.conditions),
+        _action(bench, statement),
+        str(statement.place),
+    )
+
+
+def _action(bench: Workbench, statement: RuleStatement) -> str:
+    if statement.action is None:
+        return ""
+    name = statement.action.text
+    declared = bench.script.names("action")
+    if name not in declared:
+        known = did_you_mean(name, declared, "declared are")
+        bench.complain(statement.action.place, f'no action "{name}" is declared{known}')
+    return name
+
+
+def _from(bench: Workbench, given: Given | None) -> From:
+    if given is None:
+        return From("local")
+    table = _table(bench, given, f"from {given.word}")
+    if given.word == "src" and table:
+        _check_sources(bench, given.table(), table)
+    return From(given.word, table, given.negated)
+
+
+def _for(bench: Workbench, given: Given | None) -> For:
+    if given is None:
+        return For("local")
+    return For(given.word, _table(bench, given, f"for {given.word}"), given.negated)
+
+
+def _condition(bench: Workbench, given: Given) -> Condition:
+    return Condition(given.word, _table(bench, given, given.word), given.negated)
+
+
+def _table(bench: Workbench, given: Given, where: str) -> Table | None:
+    if given.argument is None:
+        return None
+    wanted = _WANTED.get(where, _WANTED.get(given.word, Shape.EITHER))
+    return bench.shelf.use(given.table(), wanted, f'"{where}"')
+
+
+def _check_sources(bench: Workbench, use: TableUse, table: Table) -> None:
+    for word in entries_of(use, table):
+        if word.text.lower() != "local" and network_of(word.text) is None:
+            bench.complain(word.place, f'"{word.text}" is no IP address, network or "local"')

@@ -1,0 +1,148 @@
+"""What is allowed in a configuration and yet probably not meant.
+
+Guarantees: warnings only. A configuration that draws none of them is not thereby right.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Final
+
+from policy.build.assembly import Assembled
+from policy.build.workbench import Workbench
+from policy.config import Auth, Config, For, From, Relay, Rule
+from policy.errors import Place, TableUnavailable
+from policy.server_name import ServerName, mailname_path
+from policy.suggestion import did_you_mean
+from policy.tables.file import FileTable
+from policy.tables.services import ip_address
+from policy.tables.table import Table
+
+#: What others may do with a file that holds passwords: nothing.
+_OTHERS: Final = stat.S_IRWXO
+
+
+def check(bench: Workbench, assembled: Assembled, name: ServerName) -> None:
+    """Note every doubt among the bench's findings."""
+    _check_name(bench, name)
+    _check_rules(bench, assembled.config)
+    _check_actions(bench, assembled.config)
+    _check_secrets(bench, assembled.config)
+    _check_logins(bench, assembled)
+
+
+def _check_name(bench: Workbench, name: ServerName) -> None:
+    if name.trouble:
+        bench.warn(Place(bench.shelf.path), f"{name.trouble}; {name.origin} is used instead")
+    if not name.is_qualified:
+        path = mailname_path(bench.layout)
+        bench.warn(
+            Place(bench.shelf.path),
+            f'the server name "{name.name}" ({name.origin}) is not fully qualified, and other servers may refuse it: '
+            f"write the full name into {path}",
+        )
+
+
+def _check_rules(bench: Workbench, config: Config) -> None:
+    places = [statement.place for statement in bench.script.rules]
+    for index, (rule, place) in enumerate(zip(config.rules, places, strict=True)):
+        if (rule.source.form == "any" and rule.source.negated) or (
+            rule.destination.form == "any" and rule.destination.negated
+        ):
+            bench.warn(place, 'this rule can never match: "any" leaves nothing to "!"')
+        earlier = next((each for each in config.rules[:index] if _covers(each, rule)), None)
+        if earlier:
+            bench.warn(place, f"this rule can never match: everything it says is matched at {earlier.place} already")
+
+
+def _covers(first: Rule, later: Rule) -> bool:
+    first_conditions = {(each.what, _table_key(each.table), each.negated) for each in first.conditions}
+    later_conditions = {(each.what, _table_key(each.table), each.negated) for each in later.conditions}
+    return (
+        _from_covers(first.source, later.source)
+        and _for_covers(first.destination, later.destination)
+        and first_conditions <= later_conditions
+    )
+
+
+def _from_covers(first: From, later: From) -> bool:
+    if first.form == "any" and not first.negated:
+        return True
+    if first.form == "local" and later.form == "socket" and not (first.negated or later.negated):
+        return True
+    return (first.form, _table_key(first.table), first.negated) == (later.form, _table_key(later.table), later.negated)
+
+
+def _for_covers(first: For, later: For) -> bool:
+    if first.form == "any" and not first.negated:
+        return True
+    return (first.form, _table_key(first.table), first.negated) == (later.form, _table_key(later.table), later.negated)
+
+
+def _table_key(table: Table | None) -> tuple[str, ...]:
+    if table is None:
+        return ()
+    return (table.name,) if isinstance(table, FileTable) else tuple(sorted(table.keys()))
+
+
+def _check_actions(bench: Workbench, config: Config) -> None:
+    used = {rule.action for rule in config.rules}
+    for name, statement in bench.script.actions.items():
+        if name not in used:
+            bench.warn(statement.name.place, f'no rule uses action "{name}"')
+
+
+def _check_secrets(bench: Workbench, config: Config) -> None:
+    for name, action in config.actions.items():
+        given = bench.script.actions[name].options.find("auth")
+        if not isinstance(action, Relay) or action.auth is None or given is None:
+            continue
+        if isinstance(action.auth, FileTable):
+            _check_mode(bench, given.place, action.auth.path)
+        for host in action.hosts:
+            if host.label and not _has_label(action.auth, host.label):
+                known = did_you_mean(host.label, action.auth.keys(), "it has")
+                bench.warn(given.place, f'label "{host.label}" is not in table "{action.auth.name}"{known}')
+
+
+def _check_mode(bench: Workbench, place: Place, path: str) -> None:
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except OSError:
+        # It was there a moment ago, when the table was read; its lookups will say what is wrong with it.
+        return
+    if mode & _OTHERS:
+        bench.warn(place, f'others can read the passwords in {path} (mode {mode:04o}): "chmod o= {path}"')
+
+
+def _has_label(table: Table, label: str) -> bool:
+    try:
+        return table.lookup(label) is not None
+    except TableUnavailable:
+        return True
+
+
+def _check_logins(bench: Workbench, assembled: Assembled) -> None:
+    if any(_serves_logins(rule) for rule in assembled.config.rules):
+        return
+    relay = next((name for name, action in assembled.config.actions.items() if isinstance(action, Relay)), "NAME")
+    lines = {each.place for each in assembled.listeners if _takes_strangers(each.listener.address, each.listener.auth)}
+    for place in sorted(lines, key=lambda place: (place.path, place.line))[:1]:
+        bench.warn(
+            place,
+            "whoever logs in here can send to our own domains alone, for no rule accepts more from them; "
+            f'the missing line is: match auth from any for any action "{relay}"',
+        )
+
+
+def _takes_strangers(address: str, auth: Auth) -> bool:
+    parsed = ip_address(address)
+    return auth is not Auth.NONE and parsed is not None and not parsed.is_loopback
+
+
+def _serves_logins(rule: Rule) -> bool:
+    comes_from_afar = rule.source.form not in ("local", "socket") or rule.source.negated
+    goes_anywhere = rule.destination.form == "any" or rule.destination.negated
+    refuses_logins = any(each.what == "auth" and each.negated for each in rule.conditions)
+    return not rule.rejects and comes_from_afar and goes_anywhere and not refuses_logins

@@ -1,0 +1,195 @@
+"""What stands behind the words of a directive: tables, delays, sizes, ports, and whole lists of options."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from policy.grammar.cursor import Cursor
+from policy.grammar.syntax import Argument, Given, LiteralTable, NamedTable, Number, Options, TableUse, Word
+from policy.grammar.vocabulary import DIRECTIVES, REGEX_LATER, Option, Takes
+from policy.lexer import Kind
+from policy.suggestion import did_you_mean
+
+_DELAY: Final = re.compile(r"([0-9]{1,9})([smhd])")
+_DELAY_UNIT: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+#: Ten years: longer is a slip of the finger, and shorter fits every counter.
+_MAX_DELAY: Final = 3650 * 86_400_000
+_SIZE: Final = re.compile(r"([0-9]{1,15})([kmg]?)", re.IGNORECASE)
+_SIZE_UNIT: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_A_TABLE: Final = 'a table (<name>, { "a", "b" } or a string)'
+
+
+def delay(cursor: Cursor) -> Number:
+    """Digits and one of ``s m h d``, at least 1; in milliseconds."""
+    what = "a delay such as 90s, 30m, 4h or 5d"
+    if cursor.token.kind is Kind.NUMBER:
+        cursor.fail(cursor.token.place, f'"{cursor.token.text}" has no unit: expected {what}')
+    word = cursor.string(what)
+    match = _DELAY.fullmatch(word.text)
+    value = int(match.group(1)) * _DELAY_UNIT[match.group(2)] if match else 0
+    if not 0 < value <= _MAX_DELAY:
+        cursor.fail(word.place, f'"{word.text}" is not {what}')
+    return Number(value, word.place)
+
+
+def size(cursor: Cursor) -> Number:
+    """Digits and perhaps one of ``K M G`` (powers of 1024); in octets."""
+    what = "a size in octets, such as 36700160 or 35M"
+    word = _number_as_word(cursor) or cursor.string(what)
+    match = _SIZE.fullmatch(word.text)
+    value = int(match.group(1)) * _SIZE_UNIT[match.group(2).lower()] if match else 0
+    if value <= 0:
+        cursor.fail(word.place, f'"{word.text}" is not {what}')
+    return Number(value, word.place)
+
+
+def count(cursor: Cursor) -> Number:
+    """A number of at least 1."""
+    word = _number_as_word(cursor)
+    if word is None:
+        cursor.fail_expecting("a number")
+    if not 0 < int(word.text) < 1 << 31:
+        cursor.fail(word.place, f"{word.text} is not a number of at least 1")
+    return Number(int(word.text), word.place)
+
+
+def port(cursor: Cursor) -> Number:
+    """A number from 1 to 65535, or a service's name."""
+    what = 'a port (1 to 65535) or a service such as "submission"'
+    token = cursor.accept_word("smtp", "smtps")
+    word = Word(token.text, token.place) if token else _number_as_word(cursor) or cursor.string(what)
+    number = int(word.text) if re.fullmatch(r"-?[0-9]{1,9}", word.text) else _service_port(word.text)
+    if not 0 < number < 65536:
+        cursor.fail(word.place, f'"{word.text}" is not {what}')
+    return Number(number, word.place)
+
+
+def table(cursor: Cursor, what: str = _A_TABLE) -> TableUse:
+    """``<name>``, ``{ ... }`` or a string, which is a list of one."""
+    start = cursor.token.place
+    if cursor.accept_mark("<"):
+        name = cursor.string('the name of a table after "<"')
+        if not cursor.accept_mark(">"):
+            cursor.fail_expecting(f'">" after "<{name.text}"')
+        return NamedTable(name.text, start)
+    if cursor.at_mark("{"):
+        return literal(cursor)
+    word = cursor.string(what)
+    return LiteralTable((word,), (), word.place)
+
+
+def literal(cursor: Cursor) -> LiteralTable:
+    """``{ a, b }`` or ``{ a = b, c = d }``; commas and line ends separate, and nothing but them is needed."""
+    start = cursor.token.place
+    cursor.advance()
+    keys: list[Word] = []
+    values: list[Word] = []
+    cursor.skip_newlines()
+    while not cursor.at_mark("}") or not keys:
+        keys.append(_element(cursor, start.line))
+        if cursor.accept_mark("=", "=>"):
+            values.append(cursor.string('a value after "="'))
+        if values and len(values) != len(keys):
+            cursor.fail(keys[len(values) % len(keys)].place, "an element without a value among elements that have one")
+        comma = cursor.accept_mark(",")
+        cursor.skip_newlines()
+        if comma and cursor.at_mark("}"):
+            cursor.fail_expecting("another element after the comma")
+    cursor.advance()
+    return LiteralTable(tuple(keys), tuple(values), start)
+
+
+def options(cursor: Cursor, known: Mapping[str, Option], owner: str, ends: tuple[str, ...] = ()) -> Options:
+    """Options in any order up to the end of the line, or to one of the words ``ends``."""
+    given: list[Given] = []
+    groups: dict[str, str] = {}
+    while not cursor.at_line_end and not cursor.at_word(*ends):
+        one = option(cursor, known, owner)
+        group = known[one.word].group or one.word
+        if group in groups and not known[one.word].repeats:
+            cursor.complain(one.place, _already(group, one.word, groups[group], owner))
+        groups.setdefault(group, one.word)
+        given.append(one)
+    return Options(tuple(given))
+
+
+def option(cursor: Cursor, known: Mapping[str, Option], owner: str) -> Given:
+    """One word of ``known`` with what it takes."""
+    token = cursor.token
+    if token.kind is Kind.QUOTED and token.text in known:
+        cursor.fail(token.place, f'"{token.text}" is an option of {owner} only without quotes')
+    if token.kind not in (Kind.KEYWORD, Kind.WORD):
+        cursor.fail_expecting(f"an option of {owner} ({', '.join(known)})")
+    if token.text not in known:
+        cursor.fail(token.place, f'unknown option "{token.text}" of {owner}{did_you_mean(token.text, known)}')
+    spec = known[token.text]
+    if spec.later:
+        cursor.complain(token.place, f'not supported yet: "{spec.word}" of {owner} ({spec.later})')
+    cursor.advance()
+    argument = _ARGUMENTS[spec.takes](cursor, spec.word)
+    modifier = cursor.accept_word(spec.modifier) if spec.modifier else None
+    if modifier and spec.modifier_later:
+        cursor.complain(modifier.place, f'not supported yet: "{spec.word} {spec.modifier}" ({spec.modifier_later})')
+    return Given(spec.word, token.place, argument, modifier is not None)
+
+
+def _already(group: str, word: str, before: str, owner: str) -> str:
+    return f'"{word}" twice in {owner}' if word == before else f'{group} of {owner} is given already, by "{before}"'
+
+
+def _element(cursor: Cursor, opened: int) -> Word:
+    if cursor.token.kind is Kind.END or cursor.at_word(*DIRECTIVES):
+        cursor.fail_expecting(f'"}}" to close the "{{" of line {opened}')
+    return cursor.string('an element of the table, or "}"')
+
+
+def _number_as_word(cursor: Cursor) -> Word | None:
+    if cursor.token.kind is not Kind.NUMBER:
+        return None
+    token = cursor.advance()
+    return Word(token.text, token.place)
+
+
+def _service_port(name: str) -> int:
+    try:
+        return socket.getservbyname(name, "tcp")
+    except (OSError, ValueError):
+        return 0
+
+
+def _at_table(cursor: Cursor) -> bool:
+    return cursor.at_mark("<", "{") or cursor.token.is_string
+
+
+def _patterns(cursor: Cursor, word: str) -> Argument:
+    if regex := cursor.accept_word("regex"):
+        cursor.complain(regex.place, f'not supported yet: "{word} regex" ({REGEX_LATER})')
+    return table(cursor, f'{_A_TABLE} after "{word}"')
+
+
+def _names(cursor: Cursor, word: str) -> Argument:
+    return literal(cursor) if cursor.at_mark("{") else cursor.string(f'a name after "{word}"')
+
+
+def _mx(cursor: Cursor, word: str) -> Argument:
+    return cursor.string(f'a host name after "{word} mx"') if cursor.accept_word("mx") else None
+
+
+_ARGUMENTS: Final[Mapping[Takes, Callable[[Cursor, str], Argument]]] = {
+    Takes.NOTHING: lambda _cursor, _word: None,
+    Takes.STRING: lambda cursor, word: cursor.string(f'a string after "{word}"'),
+    Takes.MAYBE_STRING: lambda cursor, word: cursor.string(word) if cursor.token.is_string else None,
+    Takes.TABLE: lambda cursor, word: table(cursor, f'{_A_TABLE} after "{word}"'),
+    Takes.MAYBE_TABLE: lambda cursor, _word: table(cursor) if _at_table(cursor) else None,
+    Takes.PATTERNS: _patterns,
+    Takes.MAYBE_PATTERNS: lambda cursor, word: (
+        _patterns(cursor, word) if _at_table(cursor) or cursor.at_word("regex") else None
+    ),
+    Takes.DELAY: lambda cursor, _word: delay(cursor),
+    Takes.PORT: lambda cursor, _word: port(cursor),
+    Takes.NAMES: _names,
+    Takes.MAYBE_MX: _mx,
+}

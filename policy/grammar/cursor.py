@@ -1,0 +1,124 @@
+"""A position in the tokens of a configuration, with the expectations of the grammar.
+
+Guarantees: after `Cursor.skip_directive` the cursor stands at the beginning of a line, also when a brace was left open.
+
+Failure: `Misread` when the next token does not fit; its finding says what was expected. Errors that leave the rest of the
+directive readable are noted with `Cursor.complain`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NoReturn
+
+from policy.errors import Finding, Place
+from policy.grammar.syntax import Word
+from policy.grammar.vocabulary import DIRECTIVES
+from policy.lexer import Kind, Lexer, Token
+
+#: A configuration with more errors than this is not one; the first ones are what helps.
+MAX_FINDINGS: Final = 200
+
+
+class Misread(Exception):
+    """A directive cannot be read any further."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(str(finding))
+        self.finding = finding
+
+
+class Cursor:
+    """Looks one token ahead."""
+
+    def __init__(self, lexer: Lexer, findings: list[Finding]) -> None:
+        self.lexer = lexer
+        self.token = lexer.next()
+        self._findings = findings
+        self._depth = 0
+
+    @property
+    def at_end(self) -> bool:
+        """Whether nothing is left, or so much was wrong that the rest does not matter."""
+        return self.token.kind is Kind.END or len(self._findings) >= MAX_FINDINGS
+
+    @property
+    def at_line_end(self) -> bool:
+        """Whether the directive ends here."""
+        return self.token.kind in (Kind.NEWLINE, Kind.END)
+
+    def advance(self) -> Token:
+        """Take the next token."""
+        token = self.token
+        if token.kind is Kind.MARK:
+            self._depth += (token.text == "{") - (token.text == "}")
+        self.token = self.lexer.next()
+        return token
+
+    def at_mark(self, *marks: str) -> bool:
+        """Whether the next token is one of these marks."""
+        return self.token.kind is Kind.MARK and self.token.text in marks
+
+    def accept_mark(self, *marks: str) -> bool:
+        """Take one of these marks if it is next."""
+        found = self.at_mark(*marks)
+        if found:
+            self.advance()
+        return found
+
+    def at_word(self, *words: str) -> bool:
+        """Whether the next token is one of these words, unquoted."""
+        return self.token.kind in (Kind.KEYWORD, Kind.WORD) and self.token.text in words
+
+    def accept_word(self, *words: str) -> Token | None:
+        """Take one of these words, unquoted, if it is next."""
+        return self.advance() if self.at_word(*words) else None
+
+    def string(self, what: str) -> Word:
+        """Take a string; ``what`` it is goes into the message when there is none."""
+        if not self.token.is_string:
+            self.fail_expecting(what)
+        token = self.advance()
+        return Word(token.text, token.place)
+
+    def skip_newlines(self) -> None:
+        """Take every end of line that is next."""
+        while self.token.kind is Kind.NEWLINE:
+            self.advance()
+
+    def end_directive(self) -> None:
+        """Nothing may be left on the line."""
+        if not self.at_line_end:
+            self.fail_expecting("the end of the line")
+        self._depth = 0
+
+    def skip_directive(self) -> None:
+        """Go to the next line that is not within braces, or that begins like a directive."""
+        while not self.at_end:
+            if self.advance().kind is Kind.NEWLINE and (self._depth <= 0 or self.at_word(*DIRECTIVES)):
+                break
+        self._depth = 0
+
+    def complain(self, place: Place, message: str) -> None:
+        """Note an error and go on."""
+        self._findings.append(Finding.at(place, message))
+
+    def fail(self, place: Place, message: str) -> NoReturn:
+        """Give the directive up."""
+        raise Misread(Finding.at(place, message))
+
+    def fail_expecting(self, what: str) -> NoReturn:
+        """Give the directive up, because the next token is not ``what``."""
+        token = self.token
+        self.fail(token.place, token.text if token.kind is Kind.BAD else f"expected {what}, found {_described(token)}")
+
+
+def _described(token: Token) -> str:
+    match token.kind:
+        case Kind.NEWLINE | Kind.END:
+            return f"the {token.kind.value}"
+        case Kind.KEYWORD:
+            return f'"{token.text}", which is a word of the language (in quotes it would be a name)'
+        case Kind.NUMBER:
+            return f"the number {token.text} (in quotes it would be a string)"
+        case _:
+            return f'"{token.text}"'

@@ -1,0 +1,76 @@
+"""``match`` lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from policy.errors import Place
+from policy.grammar.arguments import option
+from policy.grammar.cursor import Cursor
+from policy.grammar.syntax import Given, RuleStatement, Script, Word
+from policy.grammar.vocabulary import CONDITIONS, FOR_FORMS, FROM_FORMS
+from policy.suggestion import did_you_mean
+
+_PARTS: Final = ("from", "for", *CONDITIONS, "reject", "action")
+
+
+@dataclass(slots=True)
+class _Draft:
+    source: Given | None = None
+    destination: Given | None = None
+    conditions: list[Given] = field(default_factory=list)
+    action: Word | None = None
+    rejects: bool = False
+    seen: set[str] = field(default_factory=set)
+
+
+def match(cursor: Cursor, script: Script, place: Place) -> None:
+    """The rest of a ``match`` line: conditions in any order, and ``reject`` or ``action NAME``."""
+    script.begun.add(("match", ""))
+    draft = _Draft()
+    while not cursor.at_line_end:
+        _part(cursor, draft)
+    if draft.rejects and draft.action:
+        cursor.fail(place, 'a rule has either "reject" or "action", not both')
+    if not draft.rejects and not draft.action:
+        cursor.fail(place, 'this rule does nothing: expected "action NAME" or "reject" in it')
+    cursor.end_directive()
+    script.rules.append(RuleStatement(place, draft.source, draft.destination, tuple(draft.conditions), draft.action))
+
+
+def _part(cursor: Cursor, draft: _Draft) -> None:
+    negated = cursor.accept_mark("!")
+    token = cursor.token
+    if cursor.at_word(*_PARTS) and token.text in draft.seen:
+        cursor.complain(token.place, f'"{token.text}" twice in one rule')
+    if cursor.at_word("reject", "action") and negated:
+        cursor.fail(token.place, f'"!" cannot stand before "{token.text}"')
+    draft.seen.add(token.text)
+    if cursor.accept_word("from"):
+        _from(cursor, draft, negated)
+    elif cursor.accept_word("for"):
+        _for(cursor, draft, negated)
+    elif cursor.accept_word("reject"):
+        draft.rejects = True
+    elif cursor.accept_word("action"):
+        draft.action = cursor.string('the name of an action after "action"')
+    elif cursor.at_word(*CONDITIONS):
+        draft.conditions.append(replace(option(cursor, CONDITIONS, "a rule"), negated=negated))
+    elif token.is_string:
+        cursor.fail(token.place, f'"{token.text}" is no part of a rule{did_you_mean(token.text, _PARTS)}')
+    else:
+        cursor.fail_expecting(f"a part of a rule ({', '.join(_PARTS)})")
+
+
+def _from(cursor: Cursor, draft: _Draft, negated: bool) -> None:
+    form = replace(option(cursor, FROM_FORMS, '"from"'), negated=negated)
+    if form.word == "mail-from":
+        # smtpd.conf(5): short for "from any mail-from", and "!" is about the sender.
+        draft.conditions.append(form)
+        form = Given("any", form.place)
+    draft.source = form
+
+
+def _for(cursor: Cursor, draft: _Draft, negated: bool) -> None:
+    draft.destination = replace(option(cursor, FOR_FORMS, '"for"'), negated=negated)

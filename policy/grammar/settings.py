@@ -1,0 +1,125 @@
+"""``bounce``, ``ca``, ``pki``, ``queue``, ``smtp`` lines, and macros."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NoReturn
+
+from policy.errors import Place
+from policy.grammar.arguments import count, delay, options, size
+from policy.grammar.cursor import Cursor
+from policy.grammar.syntax import PkiStatement, Script, Word
+from policy.grammar.vocabulary import DIRECTIVES, LATER, PKI_OPTIONS, SMTP_LIMITS
+from policy.suggestion import did_you_mean
+
+_PKI_NAME: Final = re.compile(r"\*|[a-z0-9._-]{1,255}")
+
+
+def macro(cursor: Cursor, name: Word) -> None:
+    """The rest of ``name = value``, the equals sign being next."""
+    cursor.advance()
+    value = cursor.string("a string as the value of the macro")
+    if re.search(r"\s", name.text):
+        cursor.fail(name.place, "the name of a macro cannot hold whitespace")
+    cursor.end_directive()
+    cursor.lexer.macros.define(name.text, value.text)
+
+
+def bounce(cursor: Cursor, script: Script, _place: Place) -> None:
+    """``warn-interval DELAY, DELAY ...``: when senders hear that their mail still waits."""
+    second_word(cursor, "bounce")
+    delays = [delay(cursor).value]
+    while cursor.accept_mark(","):
+        delays.append(delay(cursor).value)
+    cursor.end_directive()
+    script.warn_intervals = sorted(set(delays))
+
+
+def ca(cursor: Cursor, script: Script, _place: Place) -> None:
+    """``NAME cert FILE``."""
+    name = _pki_name(cursor, "ca")
+    script.begun.add(("ca", name.text))
+    if not cursor.accept_word("cert"):
+        cursor.fail_expecting('"cert"')
+    path = cursor.string("the file of the certificates")
+    cursor.end_directive()
+    script.cas[name.text] = path
+
+
+def pki(cursor: Cursor, script: Script, _place: Place) -> None:
+    """``NAME cert FILE``, ``NAME key FILE``; the lines of one name add up."""
+    name = _pki_name(cursor, "pki")
+    script.begun.add(("pki", name.text))
+    statement = script.pkis.setdefault(name.text, PkiStatement(name))
+    statement.is_misread = True
+    given = options(cursor, PKI_OPTIONS, f"pki {name.text}")
+    cursor.end_directive()
+    statement.is_misread = False
+    if cert := given.find("cert"):
+        statement.cert = cert.string()
+    if key := given.find("key"):
+        statement.key = key.string()
+
+
+def queue(cursor: Cursor, script: Script, _place: Place) -> None:
+    """``ttl DELAY``: how long mail may wait."""
+    second_word(cursor, "queue")
+    script.queue_ttl = delay(cursor).value
+    cursor.end_directive()
+
+
+def smtp(cursor: Cursor, script: Script, _place: Place) -> None:
+    """``limit KEY N ...``, ``max-message-size SIZE``, ``sub-addr-delim CHAR``."""
+    match second_word(cursor, "smtp"):
+        case "limit":
+            _smtp_limits(cursor, script)
+        case "max-message-size":
+            script.max_message_size = size(cursor).value
+        case _:
+            script.sub_addr_delim = _delimiter(cursor)
+    cursor.end_directive()
+
+
+def second_word(cursor: Cursor, directive: str) -> str:
+    """Take the word that says which ``directive`` this is."""
+    token = cursor.token
+    if not cursor.accept_word(*DIRECTIVES[directive]):
+        _fail_second_word(cursor, directive)
+    return token.text
+
+
+def _fail_second_word(cursor: Cursor, directive: str) -> NoReturn:
+    known = DIRECTIVES[directive]
+    token = cursor.token
+    if later := LATER.get(f"{directive} {token.text}"):
+        cursor.fail(token.place, f'not supported yet: "{directive} {token.text}" ({later})')
+    if token.is_string:
+        cursor.fail(token.place, f'unknown setting "{directive} {token.text}"{did_you_mean(token.text, known)}')
+    cursor.fail_expecting(" or ".join(f'"{word}"' for word in known) + f' after "{directive}"')
+
+
+def _smtp_limits(cursor: Cursor, script: Script) -> None:
+    while not cursor.at_line_end:
+        key = cursor.string(f"a limit ({', '.join(SMTP_LIMITS)})")
+        if key.text == "max-mails":
+            script.max_mails = count(cursor).value
+        elif key.text == "max-rcpt":
+            script.max_recipients = count(cursor).value
+        else:
+            cursor.fail(key.place, f'unknown limit "{key.text}" of smtp{did_you_mean(key.text, SMTP_LIMITS)}')
+
+
+def _delimiter(cursor: Cursor) -> str:
+    word = cursor.string("one character between user and tag")
+    if len(word.text) != 1:
+        cursor.fail(word.place, "the sub-address delimiter must be one character")
+    if not word.text.isprintable() or word.text in "@ ":
+        cursor.fail(word.place, f'"{word.text}" cannot be the sub-address delimiter')
+    return word.text
+
+
+def _pki_name(cursor: Cursor, directive: str) -> Word:
+    word = cursor.string(f'the name after "{directive}"')
+    if not _PKI_NAME.fullmatch(word.text.lower()):
+        cursor.fail(word.place, f'"{word.text}" is not a valid name here: expected a host name or "*"')
+    return Word(word.text.lower(), word.place)

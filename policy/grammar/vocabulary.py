@@ -1,0 +1,195 @@
+"""The words of the language: which options each directive has, what they take, and which are not supported yet.
+
+The manual page smtpd.conf(5) is held against these tables by a test.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+class Takes(enum.Enum):
+    """What stands behind an option's word."""
+
+    NOTHING = "nothing"
+    STRING = "a string"
+    #: A string may be left out.
+    MAYBE_STRING = "a string or nothing"
+    #: ``<name>``, ``{ ... }`` or a string.
+    TABLE = "a table"
+    MAYBE_TABLE = "a table or nothing"
+    #: A table, and ``regex`` may stand before it.
+    PATTERNS = "a table of patterns"
+    MAYBE_PATTERNS = "a table of patterns or nothing"
+    DELAY = "a delay"
+    PORT = "a port"
+    #: A string, or strings in braces.
+    NAMES = "names"
+    #: ``mx NAME`` or nothing.
+    MAYBE_MX = "mx and a name, or nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One word that may stand in a directive."""
+
+    word: str
+    takes: Takes = Takes.NOTHING
+    #: Options of one group exclude one another; empty means a group of its own.
+    group: str = ""
+    repeats: bool = False
+    #: A word that may stand behind the argument and changes the meaning.
+    modifier: str = ""
+    #: What is not supported yet; empty when it is. ``modifier_later`` says it of the modifier alone.
+    later: str = ""
+    modifier_later: str = ""
+
+
+def _vocabulary(*options: Option) -> Mapping[str, Option]:
+    return {option.word: option for option in options}
+
+
+_VERIFY_LATER: Final = "certificates of clients"
+
+SOCKET_OPTIONS: Final = _vocabulary(
+    Option("tag", Takes.STRING),
+    Option("mask-src"),
+    Option("no-dsn"),
+    Option("filter", Takes.NAMES, later="filters"),
+)
+
+LISTEN_OPTIONS: Final = {
+    **SOCKET_OPTIONS,
+    **_vocabulary(
+        Option("inet4", group="address family"),
+        Option("inet6", group="address family"),
+        Option("port", Takes.PORT),
+        Option("tls", group="TLS mode"),
+        Option("tls-require", group="TLS mode", modifier="verify", modifier_later=_VERIFY_LATER),
+        Option("smtps", group="TLS mode", modifier="verify", modifier_later=_VERIFY_LATER),
+        Option("pki", Takes.STRING, repeats=True),
+        Option("auth", Takes.MAYBE_TABLE, group="auth"),
+        Option("auth-optional", Takes.MAYBE_TABLE, group="auth"),
+        Option("hostname", Takes.STRING),
+        Option("hostnames", Takes.TABLE, later="host names by address"),
+        Option("ca", Takes.STRING, later=_VERIFY_LATER),
+        Option("ciphers", Takes.STRING, later="a choice of ciphers"),
+        Option("protocols", Takes.STRING, later="a choice of TLS versions"),
+        Option("received-auth", later="logins in trace headers"),
+        Option("proxy-v2", later="the PROXY protocol"),
+        Option("senders", Takes.TABLE, modifier="masquerade", later="senders by login"),
+    ),
+}
+
+METHODS: Final = _vocabulary(
+    Option("mbox"),
+    Option("maildir", Takes.MAYBE_STRING, modifier="junk", modifier_later="a folder for junk"),
+    Option("mda", Takes.STRING),
+    Option("lmtp", Takes.STRING, modifier="rcpt-to"),
+    Option("relay"),
+    Option("forward-only", later="mail that may only be forwarded"),
+    Option("expand-only", later="mail that may only be expanded"),
+)
+
+_ACTION_OPTIONS: Final = _vocabulary(Option("ttl", Takes.DELAY))
+
+LOCAL_OPTIONS: Final = {
+    **_ACTION_OPTIONS,
+    **_vocabulary(
+        Option("alias", Takes.TABLE, group="alias or virtual"),
+        Option("virtual", Takes.TABLE, group="alias or virtual"),
+        Option("user", Takes.STRING),
+        Option("userbase", Takes.TABLE, later="users out of a table"),
+        Option("wrapper", Takes.STRING, later="wrappers"),
+    ),
+}
+
+RELAY_OPTIONS: Final = {
+    **_ACTION_OPTIONS,
+    **_vocabulary(
+        Option("host", Takes.TABLE),
+        Option("auth", Takes.TABLE),
+        Option("mail-from", Takes.STRING),
+        Option("helo", Takes.STRING),
+        Option("tls", modifier="no-verify"),
+        Option("ca", Takes.STRING),
+        Option("pki", Takes.STRING),
+        Option("src", Takes.TABLE),
+        Option("helo-src", Takes.TABLE, later="EHLO names by source address"),
+        Option("domain", Takes.TABLE, later="smarthosts by domain"),
+        Option("backup", Takes.MAYBE_MX, later="backup MX"),
+        Option("ciphers", Takes.STRING, later="a choice of ciphers"),
+        Option("protocols", Takes.STRING, later="a choice of TLS versions"),
+        Option("filter", Takes.NAMES, later="filters"),
+        Option("srs", later="the sender rewriting scheme"),
+    ),
+}
+
+CONDITIONS: Final = _vocabulary(
+    Option("tag", Takes.PATTERNS),
+    Option("helo", Takes.PATTERNS),
+    Option("auth", Takes.MAYBE_PATTERNS),
+    Option("tls"),
+    Option("mail-from", Takes.PATTERNS),
+    Option("rcpt-to", Takes.PATTERNS),
+)
+
+FROM_FORMS: Final = _vocabulary(
+    Option("any"),
+    Option("local"),
+    Option("socket"),
+    Option("src", Takes.PATTERNS),
+    Option("auth", Takes.MAYBE_PATTERNS),
+    Option("mail-from", Takes.PATTERNS),
+    Option("rdns", Takes.MAYBE_PATTERNS, later="reverse names of clients"),
+)
+
+FOR_FORMS: Final = _vocabulary(
+    Option("any"),
+    Option("local"),
+    Option("domain", Takes.PATTERNS),
+    Option("rcpt-to", Takes.PATTERNS),
+)
+
+PKI_OPTIONS: Final = _vocabulary(
+    Option("cert", Takes.STRING),
+    Option("key", Takes.STRING),
+    Option("dhe", Takes.STRING, later="a choice of Diffie-Hellman parameters"),
+)
+
+#: Directives that are read; the second word of those that have one.
+DIRECTIVES: Final[Mapping[str, tuple[str, ...]]] = {
+    "action": (),
+    "bounce": ("warn-interval",),
+    "ca": ("cert",),
+    "include": (),
+    "listen": ("on",),
+    "match": ("reject", "action", "from", "for"),
+    "pki": (),
+    "queue": ("ttl",),
+    "smtp": ("limit", "max-message-size", "sub-addr-delim"),
+    "table": (),
+}
+
+#: Keys of ``smtp limit``.
+SMTP_LIMITS: Final = ("max-mails", "max-rcpt")
+
+#: Directives, and second words of directives, that are not supported yet.
+LATER: Final[Mapping[str, str]] = {
+    "admd": "filters",
+    "filter": "filters",
+    "mda": "limits of local delivery and wrappers",
+    "mta": "limits of relaying",
+    "proc": "filters",
+    "queue compression": "compression of the queue",
+    "queue encryption": "encryption of the queue",
+    "scheduler": "limits of the scheduler",
+    "smtp ciphers": "a choice of ciphers",
+    "srs": "the sender rewriting scheme",
+}
+
+#: How regular expressions are announced in a rule.
+REGEX_LATER: Final = "regular expressions"

@@ -1,0 +1,279 @@
+"""smtpd.conf as tokens: words, quoted strings, numbers, keywords and marks, each with its place.
+
+A newline ends a directive; a backslash before it joins two lines, in a comment too. A macro ``$name`` stands at the
+beginning of a token; its value is read as if it stood there, so that it may be several tokens, but no macro is expanded
+within it.
+
+Guarantees: every call of `Lexer.next` makes progress, and after the last token of the last source it returns END for ever.
+The text of a token holds no control character but a tab.
+
+Failure: none is raised. What is not a token comes as one of kind BAD, whose text is the message for its place.
+
+smtpd.conf(5).
+"""
+
+from __future__ import annotations
+
+import bisect
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from policy.errors import Place
+
+#: OpenSMTPD's limit for one token, in octets: what fits there fits here.
+MAX_TOKEN_OCTETS: Final = 8095
+
+#: Words with a meaning of their own unless they are quoted.
+KEYWORDS: Final = frozenset(
+    re.findall(
+        r"\S+",
+        """
+        action admd alias any auth auth-optional backup bounce bypass ca cert chain chroot ciphers commit
+        compression connect data data-line dhe disconnect domain ehlo encryption expand-only fcrdns filter for
+        forward-only from group helo helo-src host hostname hostnames include inet4 inet6 junk key limit listen
+        lmtp local mail-from maildir mask-src masquerade match max-deferred max-message-size mbox mda mta mx
+        no-dsn no-verify noop on phase pki port proc proc-exec protocols proxy-v2 queue quit rcpt-to rdns
+        received-auth recipient regex reject relay report rewrite rset scheduler senders smtp smtp-in smtp-out
+        smtps socket src srs sub-addr-delim table tag tagged tls tls-require ttl user userbase verify virtual
+        warn-interval wrapper
+        """,
+    )
+)
+
+_TOKEN: Final = re.compile(
+    r"""
+      (?P<blank>   (?: \\?[ \t] | \\\r?\n )++ )
+    | (?P<comment> \\?\# (?: \\\r?\n | [^\n] )*+ )
+    | (?P<newline> \r?\n )
+    | (?P<quote>   \\?["'] )
+    | (?P<number>  -?[0-9]++ (?= [\s),/}=] | \Z ) )
+    | (?P<word>    \\?[\w:] (?: \\\r?\n | \\\\ | \\?[^\s(){}<>!=\#,\\] )*+ )
+    | (?P<macro>   \\?\$ [A-Za-z0-9_]*+ )
+    | (?P<mark>    \\?(?: => | [(){}<>!=,] ) )
+    | (?P<stray>   \\?[\s\S] (?: \\?[^\s(){}<>!=\#,\\] )*+ )
+    """,
+    re.VERBOSE,
+)
+_QUOTED: Final = {quote: re.compile(rf"((?: \\{quote} | [^{quote}] )*+){quote}", re.VERBOSE) for quote in "\"'"}
+_QUOTED_ESCAPE: Final = {quote: re.compile(rf"\\?\r?\n|\\([{quote} \t])") for quote in "\"'"}
+_WORD_ESCAPE: Final = re.compile(r"\\\r?\n|\\([\s\S])")
+_NUMBER: Final = re.compile(r"-?[0-9]+")
+_ENDS_NUMBER: Final = re.compile(r"[\s),/}=]|\Z")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+class Kind(enum.Enum):
+    """What a token is."""
+
+    #: An unquoted word that is no keyword.
+    WORD = "word"
+    QUOTED = "quoted string"
+    #: One of `KEYWORDS`, unquoted.
+    KEYWORD = "keyword"
+    NUMBER = "number"
+    #: Punctuation: ``{ } ( ) < > ! = => ,``.
+    MARK = "mark"
+    NEWLINE = "end of line"
+    END = "end of file"
+    #: Not a token; its text says why.
+    BAD = "error"
+
+
+class Source:
+    """One file's text, and where its lines begin."""
+
+    def __init__(self, path: str, text: str) -> None:
+        self.path = path
+        self.text = text
+
+    def place(self, offset: int) -> Place:
+        """The line and column of the character at ``offset``."""
+        line = bisect.bisect_right(self._line_starts, offset)
+        start = self._line_starts[line - 1]
+        end = self.text.find("\n", start)
+        source = self.text[start : end if end >= 0 else len(self.text)]
+        return Place(self.path, line, offset - start + 1, _CONTROL.sub("?", source.removesuffix("\r")))
+
+    @cached_property
+    def _line_starts(self) -> list[int]:
+        return [0, *(match.end() for match in re.finditer("\n", self.text))]
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token: its text without quotes and escapes, and where it begins."""
+
+    kind: Kind
+    text: str
+    source: Source
+    offset: int
+
+    @property
+    def place(self) -> Place:
+        """Where it stands; a token out of a macro stands where the macro is used."""
+        return self.source.place(self.offset)
+
+    @property
+    def is_string(self) -> bool:
+        """Whether the grammar's strings may be written so: quoted, or a word that is no keyword."""
+        return self.kind is Kind.WORD or self.kind is Kind.QUOTED
+
+
+@dataclass(slots=True)
+class Macros:
+    """What ``$name`` stands for. Those of the command line hold against later definitions in the file."""
+
+    persistent: Mapping[str, str]
+    defined: dict[str, str] = field(default_factory=dict)
+
+    def define(self, name: str, value: str) -> None:
+        """A definition in the file; it replaces an earlier one."""
+        self.defined[name] = value
+
+    def get(self, name: str) -> str | None:
+        """The value, or None when nobody has defined it."""
+        return self.persistent.get(name, self.defined.get(name))
+
+    def names(self) -> list[str]:
+        """Every name that is defined now."""
+        return sorted({*self.persistent, *self.defined})
+
+
+@dataclass(slots=True)
+class _Reading:
+    """How far one source has been read. While a macro is expanded, its value is spliced into ``text`` at ``position``."""
+
+    source: Source
+    text: str
+    position: int = 0
+    #: What to add to an index of ``text`` behind the value to get the offset in the source.
+    shift: int = 0
+    #: Where in ``text`` the value ends, and where in the source the macro was used.
+    value_end: int = 0
+    used_at: int = 0
+    #: The end of line behind its last token was read.
+    is_ended: bool = False
+
+    @property
+    def is_expanding(self) -> bool:
+        return self.position < self.value_end
+
+    def offset(self, index: int) -> int:
+        return self.used_at if index < self.value_end else index + self.shift
+
+    def expand(self, value: str, used_at: int) -> None:
+        self.text, self.shift = value + self.text[self.position :], self.shift + self.position - len(value)
+        self.position, self.value_end, self.used_at = 0, len(value), used_at
+
+
+class Lexer:
+    """Reads a source, and those that it includes, token by token."""
+
+    def __init__(self, source: Source, macros: Macros) -> None:
+        self.macros = macros
+        self._readings = [_Reading(source, source.text)]
+
+    @property
+    def depth(self) -> int:
+        """How many files are being read, each included by the one before it."""
+        return len(self._readings)
+
+    def enter(self, source: Source) -> None:
+        """Read ``source`` to its end before anything else; an end of line is read behind it."""
+        self._readings.append(_Reading(source, source.text))
+
+    def next(self) -> Token:
+        """The next token."""
+        while True:
+            reading = self._readings[-1]
+            start = reading.position
+            found = _TOKEN.match(reading.text, start)
+            if found is None:
+                token = self._end(reading)
+            else:
+                reading.position = found.end()
+                token = self._token(reading, found.lastgroup or "", found.group(), reading.offset(start))
+            if token is not None:
+                return token
+
+    def _end(self, reading: _Reading) -> Token | None:
+        # An included file is left one token late, so that an include on its last line still counts as within it.
+        if reading.is_ended:
+            self._readings.pop()
+            return None
+        is_included = len(self._readings) > 1
+        reading.is_ended = is_included
+        return Token(Kind.NEWLINE if is_included else Kind.END, "", reading.source, len(reading.source.text))
+
+    def _token(self, reading: _Reading, kind: str, text: str, offset: int) -> Token | None:
+        match kind:
+            case "blank" | "comment":
+                return None
+            case "newline":
+                return Token(Kind.NEWLINE, "", reading.source, offset)
+            case "mark":
+                return Token(Kind.MARK, text.removeprefix("\\"), reading.source, offset)
+            case "number":
+                return Token(Kind.NUMBER, text, reading.source, offset)
+            case "word":
+                return _checked(_word(reading, text, offset))
+            case "quote":
+                return _checked(_quoted(reading, text[-1], offset))
+            case "macro" if not reading.is_expanding:
+                return self._macro(reading, text, offset)
+        return Token(Kind.BAD, _stray_message(text), reading.source, offset)
+
+    def _macro(self, reading: _Reading, text: str, offset: int) -> Token | None:
+        name = text.removeprefix("\\")[1:]
+        value = self.macros.get(name)
+        if value is None:
+            known = ", ".join(self.macros.names()) or "none"
+            return Token(Kind.BAD, f'macro "{name}" is not defined; defined are: {known}', reading.source, offset)
+        reading.expand(value, offset)
+        return None
+
+
+def _word(reading: _Reading, text: str, offset: int) -> Token:
+    if "\\" in text:
+        text = _WORD_ESCAPE.sub(lambda match: match.group(1) or "", text)
+        if _NUMBER.fullmatch(text) and _ENDS_NUMBER.match(reading.text, reading.position):
+            return Token(Kind.NUMBER, text, reading.source, offset)
+    return Token(Kind.KEYWORD if text in KEYWORDS else Kind.WORD, text, reading.source, offset)
+
+
+def _quoted(reading: _Reading, quote: str, offset: int) -> Token:
+    found = _QUOTED[quote].match(reading.text, reading.position)
+    if found is None:
+        reading.position = len(reading.text)
+        return Token(Kind.BAD, f"this quoted string has no end: {quote} is missing", reading.source, offset)
+    reading.position = found.end()
+    text = found.group(1)
+    if "\\" in text or "\n" in text:
+        text = _QUOTED_ESCAPE[quote].sub(lambda match: match.group(1) or "", text)
+    return Token(Kind.QUOTED, text, reading.source, offset)
+
+
+def _checked(token: Token) -> Token:
+    if len(token.text) > MAX_TOKEN_OCTETS // 4 and len(token.text.encode(errors="replace")) > MAX_TOKEN_OCTETS:
+        return Token(Kind.BAD, f"this string is longer than {MAX_TOKEN_OCTETS} octets", token.source, token.offset)
+    if token.kind is not Kind.BAD and (bad := _CONTROL.search(token.text)):
+        return Token(Kind.BAD, _control_message(bad.group()), token.source, token.offset)
+    return token
+
+
+def _control_message(char: str) -> str:
+    if "\ud800" <= char <= "\udfff":
+        return f"octet 0x{ord(char) & 0xFF:02x} is not UTF-8"
+    return f"control character 0x{ord(char):02x} cannot stand here"
+
+
+def _stray_message(text: str) -> str:
+    if bad := _CONTROL.search(text):
+        return _control_message(bad.group())
+    if text[0] in "\"'" or "\\" in text:
+        return f"{text} cannot stand here"
+    return f'{text} must stand in quotes: "{text}"'

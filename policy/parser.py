@@ -1,0 +1,85 @@
+"""The configuration file, from its octets to a `Config`.
+
+Guarantees: whatever the file holds, `load_config` returns or raises `ConfigError`, and that has every error of the file in
+it. Nothing is changed on the machine.
+
+Failure: `ConfigError`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from policy.build.assembly import assemble
+from policy.build.tables import TableShelf
+from policy.build.workbench import Workbench
+from policy.check import check
+from policy.config import Config
+from policy.errors import ConfigError, Finding, Place
+from policy.grammar.statements import read_script
+from policy.grammar.syntax import Script
+from policy.host import Host, KernelHost
+from policy.lexer import Macros, Source
+from policy.server_name import server_name
+from spool.layout import Layout
+
+#: A configuration larger than this is another file, given by mistake.
+MAX_CONFIG_OCTETS: Final = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that can be used, what is doubtful in it, and how it was understood."""
+
+    config: Config
+    warnings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+
+
+def load_config(path: str, layout: Layout, macros: Mapping[str, str], host: Host | None = None) -> Loaded:
+    """Read, understand and check the configuration at ``path``; ``macros`` are those of the command line."""
+    findings: list[Finding] = []
+    notes: list[str] = []
+    host = host or KernelHost()
+    script = _script(path, layout, macros, findings)
+    shelf = TableShelf(script, path, layout, findings, notes)
+    bench = Workbench(script, layout, host, findings, shelf, {})
+    name = server_name(layout, host)
+    assembled = assemble(bench, name)
+    check(bench, assembled, name)
+    errors = tuple(finding for finding in findings if not finding.is_warning)
+    if errors:
+        raise ConfigError(_in_order(errors, path))
+    notes.insert(0, f"server name: {name.name} ({name.origin})")
+    return Loaded(assembled.config, _in_order(findings, path), tuple(notes))
+
+
+def read_source(path: str) -> Source:
+    """The text of a configuration file; `OSError` when it cannot be read. Octets that are not UTF-8 stay what they are."""
+    with open(path, "rb") as file:
+        data = file.read(MAX_CONFIG_OCTETS + 1)
+    if len(data) > MAX_CONFIG_OCTETS:
+        raise OSError(0, f"larger than {MAX_CONFIG_OCTETS} octets", path)
+    return Source(path, data.decode(errors="surrogateescape").removeprefix("\ufeff"))
+
+
+def _script(path: str, layout: Layout, macros: Mapping[str, str], findings: list[Finding]) -> Script:
+    def opener(included: str, including: Source) -> Source:
+        if included.startswith("/"):
+            return read_source(layout.inside(included))
+        return read_source(os.path.join(os.path.dirname(including.path), included))
+
+    try:
+        source = read_source(path)
+    except OSError as error:
+        raise ConfigError((Finding.at(Place(path), str(error.strerror)),)) from error
+    return read_script(source, Macros(macros), opener, findings)
+
+
+def _in_order(findings: Iterable[Finding], path: str) -> tuple[Finding, ...]:
+    """The main file's first, by line; each once."""
+    once = dict.fromkeys(findings)
+    return tuple(sorted(once, key=lambda finding: (finding.path != path, finding.path, finding.line, finding.column)))

@@ -1,0 +1,251 @@
+"""Certificates and keys: looked over when the configuration is read, and made into a TLS context for a listener.
+
+Guarantees: a context speaks TLS 1.2 or newer. Of several certificates the one that covers the name the client asked for is
+shown, else the first.
+
+Failure: `inspect` says what is wrong instead of raising; `server_context` raises `PkiError`.
+
+RFC 6066 3 (server name indication), RFC 9525 (which names a certificate covers), RFC 8996 (no TLS before 1.2).
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import ssl
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from policy.config import Pki
+from policy.errors import PolicyError
+
+#: Nobody but the owner may write a certificate, and nobody but owner and group may read a key (as OpenSMTPD has it).
+CERT_MODE: Final = 0o755
+KEY_MODE: Final = 0o740
+#: How long before its end a certificate is worth a warning: renewal by a machine happens earlier.
+EXPIRY_WARNING: Final = datetime.timedelta(days=14)
+#: How long the certificates that we make ourselves hold.
+SELFSIGNED_LIFETIME: Final = datetime.timedelta(days=365)
+
+
+class PkiError(PolicyError):
+    """A certificate or key cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class PkiProblem:
+    """What is wrong with a certificate or its key."""
+
+    message: str
+    about_key: bool = False
+    is_warning: bool = False
+
+
+def inspect(pki: Pki, now: datetime.datetime) -> tuple[PkiProblem, ...]:
+    """Everything that is wrong with ``pki``; nothing when it can be used. ``now`` has a time zone."""
+    found = [
+        *_file_problems(pki.cert, CERT_MODE, about_key=False),
+        *_file_problems(pki.key, KEY_MODE, about_key=True),
+    ]
+    if found:
+        return tuple(found)
+    try:
+        certificate = _read_certificates(pki.cert)[0]
+    except PkiError as error:
+        return (PkiProblem(str(error)),)
+    try:
+        key = _read_key(pki.key)
+    except PkiError as error:
+        return (PkiProblem(str(error), about_key=True),)
+    if _public(certificate.public_key()) != _public(key.public_key()):
+        found.append(PkiProblem(f"{pki.key} is not the key of the certificate in {pki.cert}", about_key=True))
+    return (*found, *_date_problems(pki.cert, certificate, now))
+
+
+def inspect_ca(path: str) -> str:
+    """What is wrong with the file of trusted certificates at ``path``; empty when it can be used."""
+    try:
+        _read_certificates(path)
+    except PkiError as error:
+        return str(error)
+    return ""
+
+
+def server_context(pkis: Sequence[Pki]) -> ssl.SSLContext:
+    """The TLS side of a listener with these certificates, at least one."""
+    contexts = [_context(pki) for pki in pkis]
+    default, *others = contexts
+    if others:
+        names = [_names(_read_certificates(pki.cert)[0]) for pki in pkis]
+        choices = list(zip(names, contexts, strict=True))
+
+        def choose(connection: ssl.SSLObject, asked: str | None, _context: ssl.SSLContext) -> None:
+            chosen = next((context for covered, context in choices if asked and _covers(covered, asked)), default)
+            connection.context = chosen
+
+        default.sni_callback = choose
+    return default
+
+
+def selfsigned(folder: str, name: str, *alternatives: str) -> Pki:
+    """Make a key and a certificate for host ``name`` (and other names or IP addresses) in ``folder``.
+
+    Whoever names the certificate as trusted (``ca``) can verify it. For tests and demonstrations.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _selfsigned_certificate(key, (name, *alternatives))
+    pki = Pki(name, os.path.join(folder, f"{name}.crt"), os.path.join(folder, f"{name}.key"))
+    _write(pki.cert, 0o644, certificate.public_bytes(serialization.Encoding.PEM))
+    _write(
+        pki.key,
+        0o600,
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+    )
+    return pki
+
+
+def _file_problems(path: str, allowed: int, *, about_key: bool) -> list[PkiProblem]:
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+    except OSError as error:
+        return [PkiProblem(f"{path}: {error.strerror}", about_key)]
+    found = []
+    if not stat.S_ISREG(status.st_mode):
+        found.append(PkiProblem(f"{path} is not a regular file", about_key))
+    if status.st_uid not in (0, os.geteuid()):
+        found.append(
+            PkiProblem(f"{path} belongs to uid {status.st_uid}, who could exchange it: expected root", about_key)
+        )
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & ~allowed:
+        found.append(
+            PkiProblem(
+                f"{path} has mode {mode:04o}, which lets in too many: at most {allowed:04o} is allowed", about_key
+            )
+        )
+    return found
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise PkiError(f"{path}: {error.strerror}") from error
+
+
+def _read_certificates(path: str) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(_read(path))
+    except ValueError as error:
+        raise PkiError(f"{path} holds no certificate in PEM form") from error
+
+
+def _read_key(path: str) -> PrivateKeyTypes:
+    try:
+        return serialization.load_pem_private_key(_read(path), password=None)
+    except TypeError as error:
+        raise PkiError(f"{path} is protected by a passphrase, which is not supported yet") from error
+    except ValueError as error:
+        raise PkiError(f"{path} holds no private key in PEM form") from error
+
+
+def _public(key: object) -> bytes:
+    found: bytes = key.public_bytes(  # type: ignore[attr-defined]  # cryptography's union has members without it
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return found
+
+
+def _date_problems(path: str, certificate: x509.Certificate, now: datetime.datetime) -> list[PkiProblem]:
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now < begins:
+        return [PkiProblem(f"the certificate in {path} is not valid before {begins:%Y-%m-%d}", is_warning=True)]
+    if now >= ends:
+        return [PkiProblem(f"the certificate in {path} expired on {ends:%Y-%m-%d}", is_warning=True)]
+    if now >= ends - EXPIRY_WARNING:
+        return [PkiProblem(f"the certificate in {path} expires on {ends:%Y-%m-%d}", is_warning=True)]
+    return []
+
+
+def _context(pki: Pki) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # The callback answers a question that OpenSSL would otherwise put to the terminal.
+        context.load_cert_chain(pki.cert, pki.key, password=lambda: "")
+    except (OSError, ValueError) as error:
+        raise PkiError(f"pki {pki.name}: {pki.cert} and {pki.key} cannot be used: {error}") from error
+    return context
+
+
+def _names(certificate: x509.Certificate) -> frozenset[str]:
+    try:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return frozenset(str(attribute.value).lower() for attribute in common)
+    return frozenset(name.lower() for name in alternatives.get_values_for_type(x509.DNSName))
+
+
+def _covers(names: frozenset[str], asked: str) -> bool:
+    host = asked.lower().rstrip(".")
+    # RFC 9525 6.3: a wildcard is the whole first label, and stands for one label.
+    return host in names or "*." + host.partition(".")[2] in names
+
+
+def _selfsigned_certificate(key: ec.EllipticCurvePrivateKey, names: Sequence[str]) -> x509.Certificate:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+    begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=True,
+        crl_sign=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begin)
+        .not_valid_after(begin + SELFSIGNED_LIFETIME)
+        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), False)
+        .add_extension(identifier, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _write(path: str, mode: int, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    with open(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(data)

@@ -1,0 +1,22 @@
+"""What somebody who mistyped a name may have meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Final
+
+#: More names than this make a message nobody reads.
+MAX_LISTED: Final = 40
+
+
+def did_you_mean(word: str, known: Iterable[str], what: str = "known here are") -> str:
+    """The end of a message about an unknown ``word``: the nearest of the ``known`` names, or else all of them."""
+    names = sorted(set(known))
+    near = difflib.get_close_matches(word.lower(), names, n=1)
+    if near:
+        return f'; did you mean "{near[0]}"?'
+    if not names:
+        return ""
+    listed = ", ".join(names[:MAX_LISTED])
+    return f"; {what}: {listed}{', ...' if len(names) > MAX_LISTED else ''}"

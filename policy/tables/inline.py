@@ -1,0 +1,45 @@
+"""Tables that are written into the configuration itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from policy.tables.table import Content, Patterns, Shape
+
+
+class InlineTable:
+    """``{ a, b }`` or ``{ a = b }``. Always available."""
+
+    def __init__(self, name: str, content: Content) -> None:
+        self.name = name
+        self._content = content
+
+    @classmethod
+    def of_list(cls, name: str, keys: Iterable[str]) -> InlineTable:
+        """A list."""
+        return cls(name, Content({key.lower(): key.lower() for key in keys}, Shape.LIST))
+
+    @classmethod
+    def of_mapping(cls, name: str, entries: Mapping[str, str]) -> InlineTable:
+        """A mapping."""
+        return cls(name, Content({key.lower(): value for key, value in entries.items()}, Shape.MAPPING))
+
+    def __repr__(self) -> str:
+        return f"<InlineTable {self.name}>"
+
+    @property
+    def shape(self) -> Shape:
+        """What its entries are."""
+        return self._content.shape
+
+    def lookup(self, key: str) -> str | None:
+        """The value of ``key``, or None."""
+        return self._content.entries.get(key.lower())
+
+    def keys(self) -> Iterable[str]:
+        """All keys."""
+        return self._content.entries.keys()
+
+    def patterns(self) -> Patterns:
+        """The keys that stand for more than themselves."""
+        return self._content.patterns
