@@ -187,8 +187,8 @@ class Handshake:
         if 400 <= said.code < 500:
             return said
         if self.stage is Stage.AUTH:
-            user = self.hop.login.user if self.hop.login else ""
-            return Reply(454, "4.7.8", f"the server refused the credentials of {user}: {said}")
+            label = self.hop.login.label if self.hop.login else ""
+            return Reply(454, "4.7.8", f"the server refused the credentials of {label}: {said}")
         return Reply(451, "4.3.2" if isinstance(error, SMTPConnectResponseError) else "4.4.2", f"{self._doing}: {said}")
 
     @property

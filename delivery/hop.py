@@ -16,9 +16,11 @@ from spool.reply import Reply
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What we authenticate with. The password shows up nowhere."""
+    """What we authenticate with. Only the label may be shown to anybody."""
 
-    user: str
+    #: What the credentials are called in the configuration.
+    label: str
+    user: str = field(repr=False)
     password: str = field(repr=False)
 
 

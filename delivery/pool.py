@@ -125,9 +125,10 @@ class Pool:
         self._is_closing = True
         for connection in list(self._idle):
             self._dismiss(connection)
-        while self._open:
-            self._all_gone.clear()
-            await self._all_gone.wait()
+        with anyio.move_on_after(self._timeouts.quit + 1):
+            while self._open:
+                self._all_gone.clear()
+                await self._all_gone.wait()
 
     def _dismiss(self, connection: Connection) -> None:
         self._wake(connection)

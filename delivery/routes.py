@@ -30,6 +30,7 @@ from delivery.tls import TlsTerms
 from policy.config import Config, Relay, RelayTls, Smarthost
 from policy.errors import TableUnavailable
 from policy.route import Route
+from policy.tables.secret import secret_of
 from spool.outcome import Deferred, Failed, Stage
 from spool.reply import Reply
 
@@ -204,15 +205,12 @@ def _login(action: Relay, to: Smarthost, tls: RelayTls) -> Login:
     if action.auth is None:
         raise misconfigured(f'no auth table for relaying by action "{action.name}" as {to.label}@')
     try:
-        secret = action.auth.lookup(to.label)
+        secret = secret_of(action.auth, to.label)
     except TableUnavailable as error:
-        raise _no_credentials(f"table <{action.auth.name}> cannot be asked: {error}") from error
+        raise _no_credentials(str(error)) from error
     if secret is None:
-        raise _no_credentials(f"table <{action.auth.name}> has no credentials for {to.label}")
-    user, colon, password = secret.partition(":")
-    if not colon:
-        raise _no_credentials(f"table <{action.auth.name}>: what it has for {to.label} is not user:password")
-    return Login(user, password)
+        raise _no_credentials(f'table {action.auth.name} has no credentials for "{to.label}"')
+    return Login(to.label, secret.user, secret.password)
 
 
 def _sources(action: Relay) -> tuple[str, ...]:

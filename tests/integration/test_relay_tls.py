@@ -20,6 +20,14 @@ from tests.tools.recording_sink import Act, RecordingSink
 from tests.tools.relaying import BRIEF, Secrets, house, to_host
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """Their TLS transports are made differently, and both are taken over from who made them."""
+    return "asyncio", {"use_uvloop": request.param}
+
+
 REQUIRED, IMPLICIT = RelayTls.REQUIRED, RelayTls.IMPLICIT
 USERS = {"user": "pass:word"}
 SECRETS = Secrets({"label": "user:pass:word"})
@@ -274,9 +282,9 @@ async def test_one_wrong_password_is_tried_once(tls: Tls, smarthost: RecordingSi
 @pytest.mark.parametrize(
     ("secrets", "reason"),
     [
-        (Secrets(), "table <secrets> has no credentials for label"),
-        (Secrets({"label": "only-a-user"}), "table <secrets>: what it has for label is not user:password"),
-        (Secrets(broken=["gone"]), "table <secrets> cannot be asked: gone"),
+        (Secrets(), 'table secrets has no credentials for "label"'),
+        (Secrets({"label": "only-a-user"}), 'table secrets: the value of "label" is not user:password'),
+        (Secrets(broken=["table secrets: gone"]), "table secrets: gone"),
     ],
 )
 async def test_lacking_credentials_defer_and_say_where_they_lack(

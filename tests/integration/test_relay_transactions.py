@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from policy.config import Relay
+from policy.config import Relay, RelayTls
 from spool.address import NULL_SENDER, parse_address
 from spool.bodies import SmallBody
 from spool.message import BodyKind, Notify, Ret
@@ -141,6 +141,31 @@ async def test_several_replies_in_one_segment_and_one_in_pieces_pair_with_their_
     assert isinstance(first, Delivered)
     assert isinstance(second, Failed)
     assert str(second.reply) == "550 5.1.1 no"
+
+
+async def test_lmtp_answers_for_each_recipient_after_the_dot() -> None:
+    async with RecordingSink(lmtp=True) as sink:
+        action = Relay(name="relay", hosts=(to_host(sink.port, RelayTls.LMTP),))
+        async with house(action) as sender:
+            sink.on("RCPT", Act("550 5.1.1 nobody here"), containing="a@")
+            sink.on("dot", Act("452 4.2.2 over quota"), containing="b@")
+            outcomes = await sender.outcomes(Letter(to=THREE))
+    assert [(type(outcome), outcome.stage) for outcome in outcomes] == [
+        (Failed, Stage.RCPT),
+        (Deferred, Stage.DOT),
+        (Delivered, Stage.DOT),
+    ]
+    assert sink.peers[0].commands[0].startswith("LHLO ")
+
+
+async def test_lmtp_that_hangs_up_between_its_answers_has_delivered_to_who_was_answered() -> None:
+    async with RecordingSink(lmtp=True) as sink:
+        action = Relay(name="relay", hosts=(to_host(sink.port, RelayTls.LMTP),))
+        async with house(action) as sender:
+            sink.on("dot", Act(b"", cut=True), containing="b@")
+            outcomes = await sender.outcomes(Letter(to=THREE))
+    assert [type(outcome) for outcome in outcomes] == [Delivered, Deferred, Deferred]
+    assert outcomes[1].reply.text.startswith("sent, no reply seen")
 
 
 # -- parameters -------------------------------------------------------------------------------------------------------

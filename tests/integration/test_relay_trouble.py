@@ -13,9 +13,16 @@ from policy.config import Relay
 from spool.errors import BodyDamaged
 from spool.outcome import Attempt, Damaged, Deferred, Delivered, Failed, Stage
 from tests.tools.recording_sink import Act, RecordingSink
-from tests.tools.relaying import BODY, BRIEF, IMPATIENT, House, Letter, house, to_host
+from tests.tools.relaying import BODY, BRIEF, IMPATIENT, House, Letter, batch, house, route_to, to_host
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The loop of the daemon, whose transports have their own ways of ending."""
+    return "asyncio", {"use_uvloop": True}
+
 
 #: Octets: more than travels in one piece, and more than socket buffers hold.
 LARGE = 8_000_000
@@ -178,6 +185,15 @@ async def test_ten_connections_go_to_one_host_at_most() -> None:
                 group.start_soon(sender.outcome)
     assert len(sink.messages) == 25
     assert len(sink.peers) == 10
+
+
+async def test_a_hundred_connections_are_open_at_most_and_the_longest_idle_gives_way() -> None:
+    async with RecordingSink() as sink, house(Relay(name="relay", hosts=(to_host(sink.port),))) as sender:
+        for number in range(101):
+            action = Relay(name="relay", hosts=(to_host(sink.port),), helo=f"box{number}.example")
+            await sender.relayer.deliver(batch(), route_to(action))
+        await sink.until(lambda: "QUIT" in sink.peers[0].commands)
+        assert ["QUIT" in peer.commands for peer in sink.peers].count(True) == 1
 
 
 # -- in the middle ----------------------------------------------------------------------------------------------------

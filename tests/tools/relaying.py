@@ -14,6 +14,7 @@ from delivery.timeouts import Timeouts
 from policy.config import Config, Listener, Relay, RelayTls, Smarthost
 from policy.errors import TableUnavailable
 from policy.route import Route, Unroutable, lane_key, route_of
+from policy.tables.table import Patterns, Shape
 from spool.address import Address, parse_address
 from spool.bodies import Body, SmallBody
 from spool.ids import envelope_id, new_message_id
@@ -77,6 +78,10 @@ class Secrets:
     name: str = "secrets"
     broken: list[str] = field(default_factory=list)
 
+    @property
+    def shape(self) -> Shape:
+        return Shape.MAPPING
+
     def lookup(self, key: str) -> str | None:
         if self.broken:
             raise TableUnavailable(self.broken[0])
@@ -84,6 +89,9 @@ class Secrets:
 
     def keys(self) -> Iterable[str]:
         return self.entries.keys()
+
+    def patterns(self) -> Patterns:
+        return Patterns((), ())
 
 
 def config(action: Relay, **more: object) -> Config:
