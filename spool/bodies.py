@@ -1,6 +1,6 @@
 """Bodies of messages: small ones travel with their row, large ones lie in a file of their own.
 
-A large body is written under its final name, ``msg/HH/MESSAGE-ID``, in one of 256 directories that were made and fsynced
+A large body is written under its final name, ``msg/HH/MESSAGE-ID``, in one of `FAN_OUT` directories made and fsynced
 with the spool. A row of the database makes it a message; a file without a row is an orphan.
 
 Guarantees: whoever reads a body to its end without an exception has read what was accepted, octet for octet. What
@@ -31,8 +31,8 @@ SMALL_BODY: Final = 64 * 1024
 CHUNK: Final = 64 * 1024
 #: Octets of a checksum: damage is found, nobody is kept from forging.
 CHECKSUM_SIZE: Final = 16
-#: Directories that large bodies are spread over: a million files are then 4,000 each.
-FAN_OUT: Final = 256
+#: Directories that large bodies are spread over: a million of them, at least 64 GB, are 16,000 files each.
+FAN_OUT: Final = 64
 
 
 class Body(Protocol):
