@@ -13,17 +13,22 @@ so a delivery must not make the end of the message visible before the iteration 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
+import logging
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from spool.errors import BodyDamaged, SpoolLost, blame
+from spool.errors import BodyDamaged, SpoolLost, SpoolUnavailable, blame
 from spool.files import Ops
 from spool.ids import MessageId
+from spool.instants import Instant
+
+_log: Final = logging.getLogger("mailspool.spool")
 
 #: Octets up to which a body travels in the database, in the same transaction as its message: one fsync pays for all.
 SMALL_BODY: Final = 64 * 1024
@@ -154,8 +159,9 @@ class BodyWriter:
         return StoredBody(self._name, self._size, self._checksum.digest())
 
     def abandon(self) -> None:
-        """Nothing of it is kept; harmless when it was abandoned before. Not after `accept` was called with it."""
-        self._files.discard(self._name)
+        """Nothing of it is kept; harmless once it was abandoned, or handed to `accept`, which then answers for it."""
+        if not self._files.is_handed_over(self._name):
+            self._files.discard(self._name)
 
     def _flush(self) -> None:
         try:
@@ -172,10 +178,13 @@ class BodyFiles:
     def __init__(self, spool_dir: str, ops: Ops) -> None:
         self.ops = ops
         self._root = f"{spool_dir}/msg"
+        #: Bodies that no commit has named yet; -1 until they have a descriptor.
         self._open: dict[str, int] = {}
+        self._handed_over: set[str] = set()
 
     def prepare(self) -> None:
         """Make the directories where there are none; their names are durable afterwards."""
+        os.makedirs(self._root, mode=0o700, exist_ok=True)
         for directory in self.directories():
             os.makedirs(directory, mode=0o700, exist_ok=True)
         self.ops.fsync_directory(self._root)
@@ -194,45 +203,67 @@ class BodyFiles:
 
     def create(self, name: str) -> int:
         """A descriptor to write to; raises `SpoolFull` or `SpoolUnavailable`."""
+        # Known before it is there: the sweep must never take it for an orphan.
+        if self._open.setdefault(name, -1) >= 0:
+            raise SpoolUnavailable(errno.EEXIST, f"body {name} is being written already")
         try:
-            descriptor = self.ops.create(self.path(name))
+            descriptor = self._open[name] = self.ops.create(self.path(name))
         except OSError as error:
+            del self._open[name]
             raise blame(error) from error
-        self._open[name] = descriptor
+        self.ops.reached(Instant.BODY_CREATED)
         return descriptor
 
     def is_unpublished(self, name: str) -> bool:
         """Whether a session of ours still writes it, or waits for its commit."""
         return name in self._open
 
-    def publish(self, names: Iterable[str]) -> None:
+    def hand_over(self, name: str) -> None:
+        """A commit is going to name this body: whoever wrote it can no longer take it back.
+
+        Raises `ValueError` for a body that is not ours, or was abandoned.
+        """
+        if name not in self._open:
+            raise ValueError(f"no body {name} was written here")
+        self._handed_over.add(name)
+
+    def is_handed_over(self, name: str) -> bool:
+        """Whether its fate lies with a commit."""
+        return name in self._handed_over
+
+    def publish(self, names: Sequence[str]) -> None:
         """Make these bodies durable, each file once and each of their directories once; raises `SpoolLost`."""
-        names = [name for name in names if name in self._open]
+        if not names:
+            return
         try:
             for name in names:
                 self.ops.fsync(self._open[name])
+            self.ops.reached(Instant.BODIES_SYNCED)
             for directory in sorted({self.directory(name) for name in names}):
                 self.ops.fsync_directory(directory)
         except OSError as error:
             raise SpoolLost(f"a body could not be made durable: {error.strerror}") from error
+        self.ops.reached(Instant.BODIES_PUBLISHED)
 
     def settle(self, name: str) -> None:
         """A commit has named this body: we are done with its descriptor."""
-        if (descriptor := self._open.pop(name, None)) is not None:
-            os.close(descriptor)
+        self._handed_over.discard(name)
+        os.close(self._open.pop(name))
 
     def discard(self, name: str) -> None:
-        """Take an unpublished body away again."""
-        if (descriptor := self._open.pop(name, None)) is not None:
-            os.close(descriptor)
+        """Take a body away again that no commit has named; does nothing when it is none of ours."""
+        self._handed_over.discard(name)
+        if name in self._open:
             self.remove(name)
+            os.close(self._open.pop(name))
 
     def remove(self, name: str) -> None:
         """Unlink a body that no row names any more; what cannot be unlinked becomes an orphan for the next sweep."""
+        self.ops.reached(Instant.BEFORE_UNLINK)
         try:
             self.ops.unlink(self.path(name))
-        except OSError:
-            return
+        except OSError as error:
+            _log.warning("a body could not be unlinked", extra={"body": name, "reason": str(error)})
 
     def large(self, name: str, size: int, digest: bytes) -> LargeBody:
         """The body in the file of that name; raises `BodyDamaged` when it is missing or has another size."""

@@ -13,7 +13,6 @@ import logging
 import queue
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -119,7 +118,7 @@ class Committer(threading.Thread):
             return
 
     def _patience(self) -> float | None:
-        return None if self.lost else max(0.0, self._upkeep.due - time.monotonic())
+        return None if self.lost else max(0.0, self._upkeep.due - self._upkeep.monotonic())
 
     def _sort(self, job: Job) -> None:
         match job:
@@ -155,7 +154,7 @@ class Committer(threading.Thread):
             self._write(writes)
         if reads:
             self._answer([(job, self._store.read(job.piece)) for job in reads], False)
-        if self._upkeep.due <= time.monotonic():
+        if self._upkeep.due <= self._upkeep.monotonic():
             self._upkeep.work()
 
     def _write(self, jobs: list[Write]) -> None:

@@ -24,6 +24,7 @@ from spool.clock import Clock, SpoolClock, TimeMark
 from spool.database import blame_database, connect
 from spool.errors import SpoolError, SpoolUnavailable, blame
 from spool.files import Ops
+from spool.instants import Instant
 from spool.lock import SpoolLock
 from spool.store import SQL, Store, Transaction
 
@@ -64,7 +65,9 @@ def close_spool(spool: OpenSpool) -> None:
     """Leave everything in the database file itself, and say that the stop was clean."""
     connection = spool.store.connection
     with _spool_errors(), closing(connection):
+        spool.store.ops.reached(Instant.BEFORE_CLOSE)
         _commit(spool.store, _end)
+        spool.store.ops.reached(Instant.MARKED_CLEAN)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     spool.lock.release()
 
@@ -109,12 +112,13 @@ def _make_ready(connection: sqlite3.Connection, ops: Ops) -> bool:
     """Have today's tables, and nothing in the WAL that another process wrote. Whether the last stop was clean."""
     if migrations.version_of(connection) == 0:
         migrations.create(connection)
+        ops.reached(Instant.TABLES_MADE)
         return True
     was_clean = read_fact(connection, "clean") == "1"
     if not was_clean:
-        ops.reached("before-recovery-checkpoint")
+        ops.reached(Instant.BEFORE_RECOVERY)
         _rewrite_wal(connection)
-        ops.reached("after-recovery-checkpoint")
+        ops.reached(Instant.AFTER_RECOVERY)
     migrations.migrate(connection)
     return was_clean
 

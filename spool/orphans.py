@@ -4,6 +4,8 @@ They are moved to ``orphan/``, never delivered and never deleted here: the clien
 repairs a damaged spool may want to look.
 
 Guarantees: a body that a session is writing, or whose commit is under way, is no orphan.
+
+Failure: one that cannot be moved is logged, and left for the next start.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import sqlite3
 from typing import Final
 
 from spool.bodies import BodyFiles
+from spool.instants import Instant
 from spool.store import SQL
 
 _log: Final = logging.getLogger("mailspool.spool")
@@ -45,7 +48,12 @@ class OrphanSweep:
         return self._connection.execute(SQL["is_body_file"], (name,)).fetchone() is None
 
     def _move(self, directory: str, name: str) -> None:
-        os.makedirs(self._target, mode=0o700, exist_ok=True)
-        self._bodies.ops.rename(f"{directory}/{name}", f"{self._target}/{name}")
+        try:
+            os.makedirs(self._target, mode=0o700, exist_ok=True)
+            self._bodies.ops.reached(Instant.BEFORE_ORPHAN)
+            self._bodies.ops.rename(f"{directory}/{name}", f"{self._target}/{name}")
+        except OSError as error:
+            _log.warning("orphan body cannot be set aside", extra={"body": name, "reason": str(error)})
+            return
         self.moved += 1
         _log.warning("orphan body set aside", extra={"body": name, "folder": self._target})

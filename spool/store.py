@@ -23,6 +23,7 @@ from spool.clock import SpoolClock
 from spool.database import blame_database
 from spool.errors import SpoolFull, SpoolLost, SpoolUnavailable
 from spool.files import Ops
+from spool.instants import Instant
 from spool.lane import Lane
 from spool.rows import Row
 from spool.statements import load
@@ -159,7 +160,7 @@ class Store:
             transaction = Transaction(self)
             results = way(transaction, pieces)
             forgotten = transaction.finish()
-            self.ops.reached("before-commit")
+            self.ops.reached(Instant.BEFORE_COMMIT)
             self.ops.commit(self.connection)
         except BaseException as error:
             self._roll_back()
@@ -167,7 +168,7 @@ class Store:
             if blamed is not None:
                 raise blamed from error
             raise
-        self.ops.reached("after-commit")
+        self.ops.reached(Instant.AFTER_COMMIT)
         for file in forgotten:
             self.bodies.remove(file)
         return Done(results, transaction.made_due)

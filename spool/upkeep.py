@@ -18,6 +18,7 @@ from typing import Final
 
 from spool.database import blame_database
 from spool.errors import SpoolLost
+from spool.instants import Instant
 from spool.opening import write_mark
 from spool.orphans import OrphanSweep
 from spool.store import SQL, Piece, Store, Transaction
@@ -60,12 +61,13 @@ class _Chore:
 class Upkeep:
     """The chores and when they are due; belongs to the spool's thread."""
 
-    def __init__(self, store: Store, sweep: OrphanSweep) -> None:
+    def __init__(self, store: Store, sweep: OrphanSweep, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store = store
+        self.monotonic = monotonic
         self._sweep = sweep
         self._logged = 0
         self._lane_cursor = 0
-        now = time.monotonic()
+        now = self.monotonic()
         self._checkpoint = _Chore("checkpoint", self._write_back, float("inf"))
         self._chores = [
             self._checkpoint,
@@ -81,7 +83,7 @@ class Upkeep:
     def wrote(self, octets: int, jobs: int) -> None:
         """A commit with that much in it has grown the log."""
         self._logged += octets + jobs * JOB_OCTETS
-        now = time.monotonic()
+        now = self.monotonic()
         wanted = now if self._logged >= CHECKPOINT_OCTETS else now + CHECKPOINT_EVERY
         if wanted < self._checkpoint.due:
             self._checkpoint.due = wanted
@@ -89,12 +91,12 @@ class Upkeep:
 
     def work(self) -> None:
         """Do a step of every chore that is due; raises `SpoolLost`."""
-        now = time.monotonic()
+        now = self.monotonic()
         for chore in self._chores:
             if chore.due <= now:
                 chore.due = float("inf")
                 pause = self._try(chore)
-                chore.due = min(chore.due, time.monotonic() + pause)
+                chore.due = min(chore.due, self.monotonic() + pause)
         self.due = min(chore.due for chore in self._chores)
 
     def _try(self, chore: _Chore) -> float:
@@ -117,9 +119,9 @@ class Upkeep:
         return result
 
     def _write_back(self) -> None:
-        self._store.ops.reached("before-checkpoint")
+        self._store.ops.reached(Instant.BEFORE_CHECKPOINT)
         self._store.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        self._store.ops.reached("after-checkpoint")
+        self._store.ops.reached(Instant.AFTER_CHECKPOINT)
         self._logged = 0
 
     def _mark(self) -> float:

@@ -99,7 +99,8 @@ class SpoolWriter:
         """A file for a large body."""
         self._require_open()
         self._room.require()
-        return await anyio.to_thread.run_sync(BodyWriter, self._bodies, message)
+        # Not in a thread: a caller that is cancelled while it waits could neither use nor abandon it.
+        return BodyWriter(self._bodies, message)
 
     async def accept(self, submission: Submission, settles: Settlement | None = None) -> None:
         """Take the message; from here on we own it."""
@@ -112,6 +113,8 @@ class SpoolWriter:
             intake.accept(tx, submission)
 
         job = Write(self._future(), piece, file, octets, len(submission.envelopes))
+        if file:
+            self._bodies.hand_over(file)
         try:
             self._room.require()
             self._put(job)

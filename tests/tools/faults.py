@@ -37,7 +37,8 @@ class FaultyOps(SystemOps):
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
-        self.points: list[str] = []
+        #: Operations and instants, in order.
+        self.log: list[str] = []
         self.commit_takes = 0.0
         #: Closed by a test that wants a commit to wait; ``at_gate`` is set while one does.
         self.gate = threading.Event()
@@ -52,6 +53,7 @@ class FaultyOps(SystemOps):
 
     def _called(self, operation: str) -> None:
         self.calls[operation] += 1
+        self.log.append(operation)
         if error := self._spoiled.pop((operation, self.calls[operation]), None):
             raise error()
 
@@ -88,7 +90,6 @@ class FaultyOps(SystemOps):
         super().commit(connection)
 
     def reached(self, point: str) -> None:
-        self.points.append(point)
         self._called(point)
 
 
