@@ -77,7 +77,7 @@ def mail_command(parcel: Parcel, offers: Offers, *, utf8: bool) -> bytes:
     words = [f"MAIL FROM:<{parcel.sender}>"]
     if offers.size:
         words.append(f"SIZE={parcel.body.size}")
-    # To a server without 8BITMIME the octets go as they are, as mail servers have done for decades (docs/rfcs.md).
+    # To a server without 8BITMIME the octets go as they are, as mail servers have done for decades (docs/relay.md).
     if offers.eight_bit and BodyKind.EIGHT_BIT in parcel.message.body_kind:
         words.append("BODY=8BITMIME")
     if offers.smtputf8 and utf8:

@@ -70,8 +70,20 @@ class Resolver:
         return tuple(Mx(int(preference), host.rstrip(".")) for preference, host in pairs)
 
     async def addresses(self, host: str) -> tuple[str, ...]:
-        """The IPv6 and IPv4 addresses of ``host``, in this order; none when it exists without any."""
-        return await self._ask(host, "AAAA") + await self._ask(host, "A")
+        """The IPv6 and IPv4 addresses of ``host``, in this order; none when it exists without any.
+
+        Name servers that stumble over AAAA are not rare: addresses of one kind are enough.
+        """
+        found: tuple[str, ...] = ()
+        trouble: DnsTrouble | None = None
+        for kind in ("AAAA", "A"):
+            try:
+                found += await self._ask(host, kind)
+            except DnsTrouble as error:
+                trouble = error
+        if trouble and not found:
+            raise trouble
+        return found
 
     async def _ask(self, name: str, kind: str) -> tuple[str, ...]:
         kept = self._answers.get((name, kind))

@@ -32,7 +32,7 @@ Zones: TypeAlias = Mapping[str, Mapping[str, Sequence[str]]]
 
 
 class DnsServer:
-    """See the module. ``rcodes`` maps domains to ``SERVFAIL``, ``REFUSED`` ...; those in ``silent`` get no answer."""
+    """See the module. ``rcodes`` maps ``domain`` or ``domain KIND`` to ``SERVFAIL`` ...; the ``silent`` get no answer."""
 
     def __init__(
         self,
@@ -103,8 +103,8 @@ class DnsServer:
             return b""
         reply = dns.message.make_response(asked, recursion_available=True)
         reply.flags |= dns.flags.AA
-        if domain in self.rcodes:
-            reply.set_rcode(dns.rcode.from_text(self.rcodes[domain]))
+        if rcode := self.rcodes.get(f"{domain} {kind}") or self.rcodes.get(domain):
+            reply.set_rcode(dns.rcode.from_text(rcode))
         elif domain not in self.zones:
             reply.set_rcode(dns.rcode.NXDOMAIN)
         elif over == "udp" and self.truncates:

@@ -33,6 +33,14 @@ async def test_addresses_come_ipv6_first() -> None:
         assert await asking(server).addresses("mx.example.org") == ("2001:db8::1", "192.0.2.1")
 
 
+async def test_addresses_of_one_kind_are_enough() -> None:
+    async with DnsServer(ZONES, rcodes={"mx.example.org AAAA": "SERVFAIL"}) as server:
+        assert await asking(server).addresses("mx.example.org") == ("192.0.2.1",)
+    async with DnsServer(ZONES, rcodes={"mx.example.org": "SERVFAIL"}) as server:
+        with pytest.raises(DnsTrouble):
+            await asking(server).addresses("mx.example.org")
+
+
 async def test_a_domain_without_records_of_the_kind_is_no_missing_domain() -> None:
     async with DnsServer(ZONES) as server:
         assert await asking(server).mx("mx.example.org") == ()
