@@ -160,7 +160,7 @@ class Committer(threading.Thread):
     def _write(self, jobs: list[Write]) -> None:
         store, bodies = self._store, self._store.bodies
         bodies.publish([job.body for job in jobs if job.body])
-        done = store.run([job.piece for job in jobs])
+        done = store.run([job.piece for job in jobs], sum(job.first for job in jobs))
         answers: list[Answer] = list(zip(jobs, done.results, strict=True))
         for job, result in zip(jobs, done.results, strict=True):
             if job.body:

@@ -38,6 +38,9 @@ class Ops(Protocol):
     def write(self, descriptor: int, data: bytes) -> None:
         """All of ``data``."""
 
+    def allocate(self, descriptor: int, octets: int) -> None:
+        """Have the file system keep that much room for an open file."""
+
     def fsync(self, descriptor: int) -> None:
         """Data and metadata of an open file."""
 
@@ -76,6 +79,10 @@ class SystemOps:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
+
+    def allocate(self, descriptor: int, octets: int) -> None:
+        """posix_fallocate(3)."""
+        os.posix_fallocate(descriptor, 0, octets)
 
     def fsync(self, descriptor: int) -> None:
         """fsync(2)."""

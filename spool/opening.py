@@ -10,6 +10,7 @@ Failure: `SpoolInUse`, `SpoolTooNew`, `SpoolFull`, `SpoolUnavailable`, `SpoolLos
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -22,11 +23,14 @@ from spool.bodies import BodyFiles
 from spool.claims import recover
 from spool.clock import Clock, SpoolClock, TimeMark
 from spool.database import blame_database, connect
-from spool.errors import SpoolError, SpoolUnavailable, blame
+from spool.errors import SpoolError, SpoolFull, SpoolUnavailable, blame
 from spool.files import Ops
 from spool.instants import Instant
 from spool.lock import SpoolLock
+from spool.room import Reserve
 from spool.store import SQL, Store, Transaction
+
+_log: Final = logging.getLogger("mailspool.spool")
 
 #: Random octets of a spool's own name.
 INSTANCE_OCTETS: Final = 10
@@ -62,14 +66,21 @@ def open_spool(spool_dir: str, clock: Clock, ops: Ops) -> OpenSpool:
 
 
 def close_spool(spool: OpenSpool) -> None:
-    """Leave everything in the database file itself, and say that the stop was clean."""
+    """Leave everything in the database file itself, and say that the stop was clean.
+
+    On a full disk the log stays, with all that was acknowledged in it, for the next start to write back.
+    """
     connection = spool.store.connection
-    with _spool_errors(), closing(connection):
-        spool.store.ops.reached(Instant.BEFORE_CLOSE)
-        _commit(spool.store, _end)
-        spool.store.ops.reached(Instant.MARKED_CLEAN)
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    spool.lock.release()
+    try:
+        with _spool_errors(), closing(connection):
+            spool.store.ops.reached(Instant.BEFORE_CLOSE)
+            _commit(spool.store, _end)
+            spool.store.ops.reached(Instant.MARKED_CLEAN)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except SpoolFull as error:
+        _log.error("disk full: the log of the database stays for the next start", extra={"reason": str(error)})
+    finally:
+        spool.lock.release()
 
 
 def abandon_spool(spool: OpenSpool) -> None:
@@ -92,8 +103,9 @@ def _open(spool_dir: str, lock: SpoolLock, clock: Clock, ops: Ops) -> OpenSpool:
     _look_at_version(path)
     connection = connect(path)
     try:
-        was_clean = _make_ready(connection, ops)
-        store = Store(connection, bodies, SpoolClock(clock, last_mark(connection)), ops)
+        reserve = Reserve(spool_dir, ops)
+        was_clean = _make_ready(connection, reserve, ops)
+        store = Store(connection, bodies, SpoolClock(clock, last_mark(connection)), reserve)
         _commit(store, _begin)
         instance = read_fact(connection, "instance")
         return OpenSpool(store, lock, instance, was_clean)
@@ -108,7 +120,7 @@ def _look_at_version(path: str) -> None:
         migrations.version_of(connection)
 
 
-def _make_ready(connection: sqlite3.Connection, ops: Ops) -> bool:
+def _make_ready(connection: sqlite3.Connection, reserve: Reserve, ops: Ops) -> bool:
     """Have today's tables, and nothing in the WAL that another process wrote. Whether the last stop was clean."""
     if migrations.version_of(connection) == 0:
         migrations.create(connection)
@@ -117,14 +129,19 @@ def _make_ready(connection: sqlite3.Connection, ops: Ops) -> bool:
     was_clean = read_fact(connection, "clean") == "1"
     if not was_clean:
         ops.reached(Instant.BEFORE_RECOVERY)
-        _rewrite_wal(connection)
+        _rewrite_wal(connection, reserve)
         ops.reached(Instant.AFTER_RECOVERY)
     migrations.migrate(connection)
     return was_clean
 
 
-def _rewrite_wal(connection: sqlite3.Connection) -> None:
-    _, frames, written = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+def _rewrite_wal(connection: sqlite3.Connection, reserve: Reserve) -> None:
+    try:
+        _, frames, written = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError as error:
+        if not isinstance(blame_database(error), SpoolFull) or not reserve.release():
+            raise
+        _, frames, written = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if frames != written:
         raise SpoolUnavailable("another program reads the database: its log cannot be written back")
 

@@ -1,18 +1,21 @@
-"""Whether there is room for more mail: a look at the file system before a body is taken.
+"""Room on the disk: new mail is refused before there is none, and what is queued can be settled when there is none.
 
-What is in the spool already still has to be settled, and every settlement writes a little; mail that would take the last
-room for that is refused early. This is a hint: the write itself may still find the disk full.
+Every outcome writes a little. So mail that would take the last room is refused early (`RoomGauge`), a hint only, since other
+programs fill disks too; and a file that nobody needs is given up when an outcome finds no room (`Reserve`).
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import time
 from typing import Final
 
 from spool.errors import SpoolFull, blame
-from spool.files import Ops
+from spool.files import Ops, Space
 
+#: Octets of the reserve: thousands of outcomes; on a small file system the same part of it as the floor.
+RESERVE: Final = 4 * 1024 * 1024
 #: Octets that are left free for outcomes of what is queued, and the part of a small file system that this may be.
 FLOOR: Final = 16 * 1024 * 1024
 FLOOR_PART: Final = 20
@@ -45,8 +48,44 @@ class RoomGauge:
             space = self._ops.space(self._folder)
         except OSError as error:
             raise blame(error) from error
-        if space.free < min(FLOOR, space.total // FLOOR_PART):
+        if space.free < _part_of(space, FLOOR):
             return f"{space.free // 1024} KiB are left on the spool's file system"
         if space.free_files is not None and space.free_files < FILES_FLOOR:
             return f"{space.free_files} inodes are left on the spool's file system"
         return ""
+
+
+class Reserve:
+    """A file of the spool that holds room, and nothing else."""
+
+    def __init__(self, folder: str, ops: Ops) -> None:
+        self._folder = folder
+        self._path = f"{folder}/reserve"
+        self._ops = ops
+
+    def refill(self) -> None:
+        """Have the file again, when there is room enough for it above the floor; raises `OSError`."""
+        space = self._ops.space(self._folder)
+        size = _part_of(space, RESERVE)
+        if os.path.exists(self._path) or space.free < _part_of(space, FLOOR) + size:
+            return
+        descriptor = self._ops.create(self._path)
+        try:
+            self._ops.allocate(descriptor, size)
+        except OSError:
+            self._ops.unlink(self._path)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def release(self) -> bool:
+        """Give it up; whether there was anything to give."""
+        try:
+            self._ops.unlink(self._path)
+        except OSError:
+            return False
+        return True
+
+
+def _part_of(space: Space, octets: int) -> int:
+    return min(octets, space.total // FLOOR_PART)

@@ -13,6 +13,7 @@ Failure: `Store.run` answers `SpoolFull`, `SpoolUnavailable` or a piece's own er
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,12 +23,13 @@ from spool.bodies import BodyFiles
 from spool.clock import SpoolClock
 from spool.database import blame_database
 from spool.errors import SpoolFull, SpoolLost, SpoolUnavailable
-from spool.files import Ops
 from spool.instants import Instant
 from spool.lane import Lane
+from spool.room import Reserve
 from spool.rows import Row
 from spool.statements import load
 
+_log: Final = logging.getLogger("mailspool.spool")
 SQL: Final = load("queries.sql")
 
 #: Lanes whose ids are remembered; more are looked up again.
@@ -95,19 +97,20 @@ class Done:
 class Store:
     """See the module. Belongs to one thread."""
 
-    def __init__(self, connection: sqlite3.Connection, bodies: BodyFiles, clock: SpoolClock, ops: Ops) -> None:
+    def __init__(self, connection: sqlite3.Connection, bodies: BodyFiles, clock: SpoolClock, reserve: Reserve) -> None:
         self.connection = connection
         self.bodies = bodies
         self.clock = clock
-        self.ops = ops
+        self.reserve = reserve
+        self.ops = bodies.ops
         self.lane_ids: dict[Lane, int] = {}
 
-    def run(self, pieces: Sequence[Piece]) -> Done:
-        """Do all of ``pieces`` and commit once.
+    def run(self, pieces: Sequence[Piece], outcomes: int = 0) -> Done:
+        """Do all of ``pieces``, of which the first ``outcomes`` settle what is in flight, and commit once.
 
         The first try takes no precautions, because nearly always nothing fails. When something does, all is undone and
-        done again with a savepoint round each piece; when the disk is full, each piece gets a commit of its own, so that
-        outcomes, which come first and are small, may still find room.
+        done again with a savepoint round each piece; when the disk is full, each piece gets a commit of its own, and
+        outcomes the room that is held in reserve.
         """
         try:
             return self._attempt(pieces, _all_or_nothing)
@@ -116,14 +119,14 @@ class Store:
         except SpoolUnavailable as error:
             return Done([error] * len(pieces), made_due=False)
         except SpoolFull:
-            return self._one_by_one(pieces)
+            return self._one_by_one(pieces, outcomes)
         except Exception as error:
             if len(pieces) == 1:
                 return Done([error], made_due=False)
         try:
             return self._attempt(pieces, _each_in_a_savepoint)
         except SpoolFull:
-            return self._one_by_one(pieces)
+            return self._one_by_one(pieces, outcomes)
         except SpoolUnavailable as error:
             return Done([error] * len(pieces), made_due=False)
 
@@ -139,20 +142,25 @@ class Store:
         except Exception as error:
             return error
 
-    def _one_by_one(self, pieces: Sequence[Piece]) -> Done:
+    def _one_by_one(self, pieces: Sequence[Piece], outcomes: int) -> Done:
         results: list[object] = []
         made_due = False
-        for piece in pieces:
-            try:
-                done = self._attempt([piece], _all_or_nothing)
-            except SpoolLost:
-                raise
-            except Exception as error:
-                results.append(error)
-            else:
-                results += done.results
-                made_due = made_due or done.made_due
+        for number, piece in enumerate(pieces):
+            done = self._alone(piece)
+            if number < outcomes and isinstance(done.results[0], SpoolFull) and self.reserve.release():
+                _log.error("disk full: the reserve is given up for outcomes")
+                done = self._alone(piece)
+            results += done.results
+            made_due = made_due or done.made_due
         return Done(results, made_due)
+
+    def _alone(self, piece: Piece) -> Done:
+        try:
+            return self._attempt([piece], _all_or_nothing)
+        except SpoolLost:
+            raise
+        except Exception as error:
+            return Done([error], made_due=False)
 
     def _attempt(self, pieces: Sequence[Piece], way: Callable[[Transaction, Sequence[Piece]], list[object]]) -> Done:
         try:

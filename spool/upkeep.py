@@ -45,6 +45,8 @@ MARK_EVERY: Final = 60.0
 #: Seconds between looks for what can be pruned, and between two steps while there is more.
 PRUNE_EVERY: Final = 60.0
 STEP_PAUSE: Final = 0.02
+#: Seconds between looks whether the reserve is there.
+RESERVE_EVERY: Final = 60.0
 #: Seconds until a chore that failed is tried again.
 TRY_AGAIN: Final = 60.0
 
@@ -72,6 +74,7 @@ class Upkeep:
         self._chores = [
             self._checkpoint,
             _Chore("time mark", self._mark, now + MARK_EVERY),
+            _Chore("reserve", self._refill_reserve, now),
             _Chore("orphans", self._sweep_orphans, now + STEP_PAUSE),
             _Chore("prune history", self._prune_history, now + PRUNE_EVERY),
             _Chore("prune lanes", self._prune_lanes, now + PRUNE_EVERY),
@@ -127,6 +130,10 @@ class Upkeep:
     def _mark(self) -> float:
         self._run(write_mark)
         return MARK_EVERY
+
+    def _refill_reserve(self) -> float:
+        self._store.reserve.refill()
+        return RESERVE_EVERY
 
     def _sweep_orphans(self) -> float | None:
         return STEP_PAUSE if self._sweep.step() else None
