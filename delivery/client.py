@@ -163,7 +163,6 @@ class Channel(asyncio.Protocol):
         self._lost = True
         if self._quitting:
             self._quitting.cancel()
-        self._transport.close()
         reason = getattr(exc, "strerror", None) or (str(exc) if exc else "")
         self._break(f"connection lost ({reason})" if reason else "connection lost")
         if self.when_closed:

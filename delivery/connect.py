@@ -47,6 +47,17 @@ class Race:
 
     async def run(self) -> tuple[socket.socket, str]:
         """A connected socket, and the address. Raises `Unreachable`."""
+        try:
+            await self._start_all()
+        except BaseException:
+            if self._won:
+                self._won[0].close()
+            raise
+        if self._won:
+            return self._won
+        raise self._nobody_answered()
+
+    async def _start_all(self) -> None:
         async with anyio.create_task_group() as group:
             for address in list(self.untried):
                 done = anyio.Event()
@@ -55,9 +66,6 @@ class Race:
                     await done.wait()
                 if self._won:
                     break
-        if self._won:
-            return self._won
-        raise self._nobody_answered()
 
     async def _try(self, address: str, done: anyio.Event, scope: anyio.CancelScope) -> None:
         try:

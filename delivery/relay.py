@@ -6,14 +6,15 @@ A kept connection that proves dead before it answered MAIL is replaced by a fres
 Guarantees: every envelope of a batch gets an `Attempt`, or a `Damaged` when its body proved damaged; a recipient is tried on
 a second host only when the first one never answered MAIL, so no recipient gets a message twice from one call.
 
-Failure: what the world does ends in outcomes (see `delivery.routes`, `delivery.handshake`, `delivery.transaction`), our own
-faults in exceptions. Cancelled, it cuts the connection that was in use.
+Failure: what the world does ends in outcomes (see `delivery.routes`, `delivery.handshake`, `delivery.transaction`); our own
+faults in the log, and in ``Deferred`` for who has no outcome yet. Cancelled, it cuts the connection that was in use.
 
 RFC 5321 4.5.4 (sending), 4.5.3.1.10 (too many recipients); RFC 3461 5.2 (who reports).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ from spool.errors import BodyDamaged
 from spool.layout import Layout
 from spool.message import Batch, Claimed
 from spool.outcome import Attempt, Damaged, Deferred, Delivered, Failed, Outcome, Stage
+from spool.reply import Reply
 
 #: Recipients of one transaction. RFC 5321 4.5.3.1.8: every server takes a hundred.
 MAX_RECIPIENTS: Final = 100
@@ -45,11 +47,17 @@ DOUBTED_FOR: Final = 60.0
 #: Hosts in doubt that are remembered; when there are more, all are forgotten.
 MAX_DOUBTED: Final = 10_000
 
+#: What is said when we are at fault.
+INTERNAL: Final = Reply(451, "4.3.0", "internal error, the log says more")
+
 #: The stages before MAIL, by how much a trouble there tells.
 _TELLING = (Stage.ROUTE, Stage.CONNECT, Stage.TLS, Stage.AUTH)
 #: RFC 5321 4.5.3.1.10: too many recipients, also by the code that RFC 821 had for it.
 _TOO_MANY: Final = frozenset({452, 552})
 _TOO_MANY_STATUS: Final = frozenset({"", "4.5.3", "5.5.3"})
+
+#: All that is said of relaying has one name, so that it is traced together.
+log = logging.getLogger("delivery.relay")
 
 
 class Relayer:
@@ -93,6 +101,10 @@ class Relayer:
             consignment.settle(consignment.waiting(), trouble.outcome, Place(route.name))
         except BodyDamaged as damage:
             consignment.spoil(str(damage))
+        except Exception:
+            # Those who have an outcome keep it: to defer them as well would send them a second copy.
+            log.exception("mta error reason=relaying %s failed", consignment.parcel.message.id)
+            consignment.settle(consignment.waiting(), Deferred(INTERNAL, stage=Stage.MAIL), Place(route.name))
 
     async def _try_hosts(self, candidates: list[Candidate], consignment: Consignment) -> None:
         """Go from host to host until nobody waits; raises the trouble that tells most when somebody still does."""

@@ -318,6 +318,31 @@ async def test_a_delivery_that_is_cancelled_cuts_its_connection(instant: str) ->
     assert len(sink.peers) == 2
 
 
+@dataclass(frozen=True)
+class Bug:
+    """A body that cannot be read, for a reason that nobody thought of."""
+
+    size: int = 10
+
+    def chunks(self) -> Iterator[bytes]:
+        raise RuntimeError("a secret of ours")
+
+    def read(self) -> bytes:
+        raise RuntimeError("a secret of ours")
+
+
+async def test_a_fault_of_ours_defers_who_has_no_outcome_yet_and_tells_no_details(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair.sink.on("RCPT", Act("550 5.1.1 nobody here"), containing="a@")
+    outcomes = await pair.house.outcomes(Letter(to=THREE, body=Bug()))
+    assert [(type(o), o.reply.status) for o in outcomes] == [(Deferred, "4.3.0")] * 3
+    assert "secret" not in str(outcomes)
+    assert "a secret of ours" in caplog.text
+    assert isinstance(await pair.house.outcome(), Delivered)
+    assert [message.body for message in pair.sink.messages] == [BODY]
+
+
 async def test_an_attempt_is_timed_by_its_own_start_and_end(pair: Pair) -> None:
     pair.sink.on("dot", Act(delay=0.1))
     (attempt,) = await pair.house.send()
