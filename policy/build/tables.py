@@ -111,7 +111,8 @@ class TableShelf:
         except TableUnavailable as error:
             self.complain(place, str(error))
         except TableSyntaxError as error:
-            self.findings.append(Finding(table.path, error.line, 1, f'table "{name}": {error}'))
+            said = [Finding(table.path, fault.line, 1, f'table "{name}": {fault.message}') for fault in error.faults]
+            self.findings.extend(said)
         else:
             self.tables[name] = table
 

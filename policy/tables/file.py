@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from policy.errors import TableUnavailable
-from policy.tables.format import TableSyntaxError, parse_table
+from policy.tables.format import Fault, TableSyntaxError, parse_table
 from policy.tables.table import Content, Patterns, Shape
 
 #: A table is kept in memory; beyond this (some ten million entries) it wants to be a database.
@@ -134,9 +134,8 @@ class FileTable:
             raise self._unavailable(error) from error
         content = parse_table(data.decode(errors="surrogateescape"))
         if not content.shape.serves(self._wanted):
-            raise TableSyntaxError(
-                1, f"this is {content.shape.value} now, and the configuration needs {self._wanted.value}"
-            )
+            message = f"this is {content.shape.value} now, and the configuration needs {self._wanted.value}"
+            raise TableSyntaxError(Fault(1, message))
         return _Snapshot(_signature(status), content, not 0 <= self._age_ns(status) < TICK_NS)
 
     def _age_ns(self, status: os.stat_result) -> int:

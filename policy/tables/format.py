@@ -6,7 +6,7 @@ has no continuation, and no comment behind its value.
 
 Guarantees: keys and values hold no control character but a tab.
 
-Failure: `TableSyntaxError` with the line.
+Failure: `TableSyntaxError` with every line that is none.
 
 table(5) of OpenSMTPD; ``key : value`` gives the value without the colon here.
 """
@@ -14,6 +14,8 @@ table(5) of OpenSMTPD; ``key : value`` gives the value without the colon here.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from policy.errors import PolicyError
@@ -24,33 +26,80 @@ _LOOKS_LIKE_MAPPING: Final = re.compile(r"[ \t:]")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LIST_MARK: Final = "# @list"
 
+#: Faults of one file that are told: who reads more begins with the first anyway.
+MAX_FAULTS: Final = 100
+
 
 class TableSyntaxError(PolicyError):
-    """A line of a table file is not an entry. ``line`` counts from 1. The message never quotes it: it may be secret."""
+    """Lines of a table file that are no entries. The text never quotes them: they may be secret.
 
-    def __init__(self, line: int, message: str) -> None:
-        super().__init__(message)
-        self.line = line
+    ``faults`` are all of them that were found (at most `MAX_FAULTS`), each with its line, which counts from 1; text and
+    ``line`` are those of the first.
+    """
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__(faults[0].message)
+        self.line = faults[0].line
+        self.faults = faults
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line that is an entry; of a list, key and value are the same. The key stands as it was written."""
+
+    line: int
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A line that is none, and why."""
+
+    line: int
+    message: str
 
 
 def parse_table(text: str) -> Content:
     """The entries of a table file; of a key that stands there twice, the last."""
-    shape = Shape.EITHER
-    entries: dict[str, str] = {}
-    suspect = bool(_CONTROL.search(text))
-    for number, raw in enumerate(text.split("\n"), 1):
-        line = raw.strip()
-        if not line or line[0] == "#":
-            if line == _LIST_MARK and shape is Shape.EITHER:
-                shape = Shape.LIST
-            continue
-        if suspect:
-            _refuse_control(number, line)
-        if shape is Shape.EITHER:
-            shape = _shape_of(line)
-        key, value = (line, line.lower()) if shape is Shape.LIST else _entry(number, line)
-        entries[key.lower()] = value
-    return Content(entries, shape)
+    reader = TableReader(text)
+    entries = {}
+    faults = []
+    for found in reader:
+        if isinstance(found, Fault):
+            faults.append(found)
+            if len(faults) == MAX_FAULTS:
+                break
+        else:
+            entries[found.key.lower()] = found.value
+    if faults:
+        raise TableSyntaxError(*faults)
+    return Content(entries, reader.shape)
+
+
+class TableReader:
+    """A table file line by line; comments and empty lines are left out. ``shape`` is known once it is read."""
+
+    def __init__(self, text: str) -> None:
+        self.shape = Shape.EITHER
+        self._text = text
+
+    def __iter__(self) -> Iterator[Entry | Fault]:
+        suspect = bool(_CONTROL.search(self._text))
+        for number, raw in enumerate(self._text.split("\n"), 1):
+            line = raw.strip()
+            if not line or line[0] == "#":
+                if line == _LIST_MARK and self.shape is Shape.EITHER:
+                    self.shape = Shape.LIST
+                continue
+            if self.shape is Shape.EITHER:
+                self.shape = _shape_of(line)
+            if suspect and (bad := _CONTROL.search(line)):
+                yield Fault(number, _describe(ord(bad.group())))
+            elif self.shape is Shape.LIST:
+                yield Entry(number, line, line.lower())
+            else:
+                yield _entry(number, line)
 
 
 def _shape_of(line: str) -> Shape:
@@ -58,20 +107,15 @@ def _shape_of(line: str) -> Shape:
     return Shape.MAPPING if _LOOKS_LIKE_MAPPING.search(rest) else Shape.LIST
 
 
-def _entry(number: int, line: str) -> tuple[str, str]:
+def _entry(number: int, line: str) -> Entry | Fault:
     match = _MAPPING_LINE.fullmatch(line)
-    if match is None:
-        reason = 'a "[" without "]"' if line[0] == "[" and "]" not in line else "a key without a value"
-        raise TableSyntaxError(
-            number, f"{reason}, in a table whose first entry has one: expected KEY VALUE or KEY: VALUE"
-        )
-    return match.group(1), match.group(2)
+    if match is not None:
+        return Entry(number, match.group(1), match.group(2))
+    reason = 'a "[" without "]"' if line[0] == "[" and "]" not in line else "a key without a value"
+    return Fault(number, f"{reason}, in a table whose first entry has one: expected KEY VALUE or KEY: VALUE")
 
 
-def _refuse_control(number: int, line: str) -> None:
-    if bad := _CONTROL.search(line):
-        code = ord(bad.group())
-        what = (
-            f"octet 0x{code & 0xFF:02x}, which is not UTF-8" if 0xD800 <= code <= 0xDFFF else f"character 0x{code:02x}"
-        )
-        raise TableSyntaxError(number, f"{what}, cannot stand in a table")
+def _describe(control: int) -> str:
+    if 0xD800 <= control <= 0xDFFF:
+        return f"octet 0x{control & 0xFF:02x}, which is not UTF-8, cannot stand in a table"
+    return f"character 0x{control:02x}, cannot stand in a table"

@@ -11,7 +11,7 @@ import pytest
 
 from policy.errors import TableUnavailable
 from policy.tables.file import WRITING_NS, FileTable
-from policy.tables.format import TableSyntaxError, parse_table
+from policy.tables.format import MAX_FAULTS, TableSyntaxError, parse_table
 from policy.tables.table import Shape
 
 
@@ -77,6 +77,18 @@ def test_an_entry_without_a_value_in_a_mapping_is_an_error_with_its_line(text: s
     with pytest.raises(TableSyntaxError) as raised:
         parse_table(text)
     assert raised.value.line == 2
+
+
+def test_every_line_that_is_no_entry_is_told() -> None:
+    with pytest.raises(TableSyntaxError) as raised:
+        parse_table("root ann\nbob\n# eve\ncarl x\ndan:\nev\x00e x\n")
+    assert [fault.line for fault in raised.value.faults] == [2, 5, 6]
+
+
+def test_a_file_that_is_no_table_at_all_is_given_up_early() -> None:
+    with pytest.raises(TableSyntaxError) as raised:
+        parse_table("a b\n" + "x\n" * 10_000)
+    assert len(raised.value.faults) == MAX_FAULTS
 
 
 @pytest.mark.parametrize("text", ["root ann\x00\n", "root \udcff\n", "ro\x1bot ann\n"])
