@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 
 #: Other names of this program, and what they ask for.
 _PERSONALITIES = {"mailq": Mode.QUEUE, "newaliases": Mode.ALIASES}
-#: The functions of `control.smtpctl` that do what is none of our business.
-_COMMANDS = {Mode.QUEUE: "mailq", Mode.ALIASES: "newaliases", Mode.FLUSH: "main"}
+#: What other commands do, as module and function; they share no process with us, because they import more.
+_COMMANDS = {
+    Mode.QUEUE: ("control.smtpctl", "mailq"),
+    Mode.ALIASES: ("control.table_files", "newaliases"),
+    Mode.FLUSH: ("control.smtpctl", "main"),
+}
 
 
 def main() -> int:
@@ -95,5 +99,6 @@ def _what_to_flush(text: str) -> str:
 
 def _become(mode: str, arguments: list[str]) -> "NoReturn":
     """Run the command that does this, of the installation that this interpreter belongs to."""
-    start = f"import sys; from control.smtpctl import {_COMMANDS[mode]} as command; sys.exit(command())"
+    module, function = _COMMANDS[mode]
+    start = f"import sys; from {module} import {function} as command; sys.exit(command())"
     os.execv(sys.executable, [sys.executable, "-I", "-c", start, *arguments])  # noqa: S606 - no shell is wanted

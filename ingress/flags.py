@@ -11,11 +11,11 @@ sendmail(8) names every option. Imports nothing but ``os``: see `ingress.enqueue
 import os
 
 #: Options with a value. Those that `_take` does not name are for configurations, queues and servers that are not here.
-_VALUED = frozenset("ABbCDeFfhLNOopRrVX")
+VALUED = frozenset("ABbCDeFfhLNOopRrVX")
 #: Options whose value, if they have one, is attached.
-_MAYBE_VALUED = frozenset("dEJq")
+MAYBE_VALUED = frozenset("dEJq")
 #: Options without a value.
-_BARE = frozenset("GIimntUvx")
+BARE = frozenset("GIimntUvx")
 
 _NOTIFY = frozenset({"NEVER", "SUCCESS", "FAILURE", "DELAY"})
 
@@ -105,13 +105,13 @@ def read_flags(arguments: list[str]) -> Flags:
 def _read_bundle(flags: Flags, bundle: str, rest: list[str]) -> None:
     while bundle:
         letter, bundle = bundle[0], bundle[1:]
-        if letter in _VALUED:
+        if letter in VALUED:
             _take(flags, letter, _value(letter, bundle, rest))
             return
-        if letter in _MAYBE_VALUED:
+        if letter in MAYBE_VALUED:
             _take(flags, letter, bundle)
             return
-        if letter not in _BARE:
+        if letter not in BARE:
             raise Usage(f"unknown option -{letter}")
         _set(flags, letter)
 
