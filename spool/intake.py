@@ -45,7 +45,7 @@ def _check(submission: Submission) -> None:
     size = len(body) if isinstance(body, bytes) else body.size
     if size != submission.message.size:
         raise ValueError(f"a body of {size} octets for a message that says {submission.message.size}")
-    if not submission.envelopes and not will_be_told(submission):
+    if not submission.envelopes and not will_be_told(submission.message.return_path, submission.refused):
         raise ValueError("a message without an envelope has nowhere to go")
 
 

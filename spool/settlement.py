@@ -7,10 +7,11 @@ RFC 3461 5.2 (who is told what), RFC 5321 4.5.5 (nobody is told about mail with 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from spool.address import Address
-from spool.message import Claimed, Notify, Submission
+from spool.message import Claimed, Notify, Refusal
 from spool.outcome import Attempt, Deferred, Delivered, Failed, Outcome
 from spool.state import Event, Kind
 
@@ -74,12 +75,11 @@ def report_owed(kind: Kind, sender: Address, notify: Notify, event: Event, outco
             return _success_report(outcome) if Notify.SUCCESS in notify else None
 
 
-def will_be_told(submission: Submission) -> bool:
-    """Whether a report tells the sender of at least one recipient of ``submission`` that was refused."""
-    sender = submission.message.return_path
+def will_be_told(sender: Address, refused: Iterable[Refusal]) -> bool:
+    """Whether a report tells ``sender`` of at least one of the recipients that were refused."""
     return any(
         report_owed(Kind.MAIL, sender, refusal.recipient.notify, Event.FAILED, Failed(refusal.reply)) is not None
-        for refusal in submission.refused
+        for refusal in refused
     )
 
 
