@@ -50,8 +50,6 @@ class Limits:
     failed_logins: int = 3
     #: Seconds that the answer to a failed login is held back, times the failures so far.
     login_delay: float = 1.0
-    #: Passwords checked at once: a hash takes a tenth of a second of a core on purpose.
-    logins_at_once: int = 2
 
     #: Octets read ahead of what the session has dealt with; beyond this the kernel holds the client back.
     input_buffer: int = 64 * 1024

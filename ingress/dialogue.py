@@ -1,0 +1,252 @@
+"""Commands out of the octets of a wire, and the life of a session from its greeting to its last line in the log.
+
+Guarantees: a command line ends in CR LF and holds no other control character. A peer never sees the text of an exception.
+Every refusal is logged with its command, unless it may hold a secret; what is logged is one line whatever a client sends.
+
+Failure: an unexpected exception in a verb is logged and answered 451 4.3.0, or 421 4.3.0 and the end when a message was half
+read, because what follows could not be told from commands any more. `spool.errors.SpoolLost` cuts the session off.
+
+RFC 5321 2.4, 4.1.1 (command syntax), 4.5.3.1.4 (line length), 4.2.4.2, 3.8 (421).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import anyio
+
+from ingress import replies
+from ingress.limits import Limits
+from ingress.logline import quoted
+from ingress.peer import client_of
+from ingress.transaction import House, Transaction
+from ingress.wire import End, Wire
+from policy.config import Listener, ListenerTls
+from spool.errors import SpoolLost
+from spool.message import Client
+from spool.reply import Reply
+
+log = logging.getLogger(__name__)
+
+_COMMAND = re.compile(rb"([A-Za-z]{4,8})(?: +([^\x00-\x1f\x7f]*))?\r\n")
+_BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+#: What browsers say when somebody points them at us; the lines that follow are none of our business.
+_OTHER_PROTOCOLS: Final = frozenset({"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a listener gives each of its sessions."""
+
+    house: House
+    listener: Listener
+    #: The name in greetings and trace headers.
+    host: str
+    limits: Limits
+    #: Shared by everybody who checks a password.
+    hashing: anyio.CapacityLimiter
+    #: None where the listener offers no TLS.
+    tls: ssl.SSLContext | None = None
+
+
+#: Is told of each session when its client is there, and sees to it that it is served.
+Arrived: TypeAlias = Callable[["Dialogue"], None]
+
+
+class Dialogue(Wire):
+    """Reads commands and calls ``smtp_VERB`` for each."""
+
+    def __init__(self, service: Service, arrived: Arrived) -> None:
+        super().__init__(service.limits)
+        self.service = service
+        self.client = Client()
+        self._arrived = arrived
+        #: Names this session in the log.
+        self.id = os.urandom(8).hex()
+        #: Whether a message is being read: what comes is no command.
+        self.receiving = False
+        #: Whether a line is the client's part of an AUTH dialogue.
+        self.authenticating = False
+        #: What was negotiated, ``TLSv1.3:TLS_AES_256_GCM_SHA384:256``, or empty.
+        self.tls = ""
+        self.transaction: Transaction | None = None
+        #: The present command as the log may know it.
+        self.command = ""
+        self.leaving = False
+        self._bad_commands = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client is there: have somebody call `serve`."""
+        super().connection_made(transport)
+        self.client = client_of(transport)
+        self._arrived(self)
+
+    # -- its life -----------------------------------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Serve this client to its end. Raises nothing but cancellation."""
+        client = self.client
+        log.info("%s smtp connected address=%s host=%s", self.id, client.address, client.host or "<unknown>")
+        try:
+            await self._converse()
+            await self.hang_up()
+        except SpoolLost:
+            self.end = End.CLOSED
+        finally:
+            self.drop_transaction()
+            self.abort()
+            log.info("%s smtp disconnected reason=%s", self.id, (self.end or End.CLOSED).value)
+
+    def leave(self) -> None:
+        """Come to an end: at once when the client is silent between commands, else when its message is settled."""
+        self.leaving = True
+        if self.is_waiting and not self.receiving:
+            self.stop(End.CLOSED, replies.SHUTTING_DOWN)
+
+    def turn_away(self, reply: Reply) -> None:
+        """Let `serve` say nothing but this: there is no room for the client."""
+        log.info("%s smtp turned-away address=%s result=%s", self.id, self.client.address, quoted(reply))
+        self.end = End.CLOSED
+        if self.service.listener.tls is not ListenerTls.IMPLICIT:
+            self.reply(reply)
+
+    def drop_transaction(self) -> None:
+        """Forget the transaction, if there is one."""
+        if self.transaction is not None:
+            self.transaction.abandon()
+            self.transaction = None
+
+    async def start_tls(self) -> bool:
+        """Begin TLS and log what was negotiated; false when that ends the session."""
+        assert self.service.tls is not None
+        if not await self.secure(self.service.tls):
+            return False
+        assert self.transport is not None
+        secured: ssl.SSLObject = self.transport.get_extra_info("ssl_object")
+        name, _, bits = secured.cipher() or ("", "", 0)
+        self.tls = f"{secured.version()}:{name}:{bits}"
+        log.info("%s smtp tls ciphers=%s", self.id, self.tls)
+        return True
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+
+    async def read_line(self) -> bytes | None:
+        """The next line with its end, waited for; None when the session has ended."""
+        while (line := self._take_line()) is None:
+            if self.end is not None or not await self.more(self.limits.idle):
+                return None
+        return line
+
+    def refuse(self, reply: Reply) -> None:
+        """Say that the present command has failed, and log it. A client that is wrong too often is sent away."""
+        self.log_refusal(reply)
+        self.reply(reply)
+        if reply.is_permanent:
+            self._bad_commands += 1
+            if self._bad_commands >= self.limits.bad_commands:
+                self.dismiss(replies.TOO_MANY_ERRORS)
+
+    def log_refusal(self, reply: Reply) -> None:
+        """Log that the present command has failed."""
+        log.info("%s smtp failed-command command=%s result=%s", self.id, quoted(self.command), quoted(reply))
+
+    def dismiss(self, reply: Reply) -> None:
+        """End the session with these last words."""
+        if self.end is None:
+            self.reply(reply)
+            self.end = End.CLOSED
+
+    async def _converse(self) -> None:
+        if self.end is not None:
+            return
+        if self.service.listener.tls is ListenerTls.IMPLICIT and not await self.start_tls():
+            return
+        self.say(f"220 {self.service.host} ESMTP Mailspool")
+        turn = 0
+        while self.end is None:
+            line = self._take_line()
+            if line is not None:
+                await self._obey(line)
+                turn += 1
+                if turn % self.limits.commands_per_turn == 0:
+                    await self.flush()
+                    await asyncio.sleep(0)
+            elif self.leaving:
+                self.dismiss(replies.SHUTTING_DOWN)
+            elif self.end is None:
+                await self.more(self.limits.idle)
+
+    def _take_line(self) -> bytes | None:
+        end = self.input.find(b"\n") + 1
+        if end == 0 and len(self.input) <= self.limits.command_line:
+            return None
+        if (end or len(self.input)) > self._line_limit():
+            # Where the next command begins is anybody's guess from here on.
+            self._bad_input(replies.LINE_TOO_LONG)
+            self.end = self.end or End.CLOSED
+            return None
+        if end == 0:
+            return None
+        line = bytes(self.input[:end])
+        del self.input[:end]
+        return line
+
+    def _line_limit(self) -> int:
+        may_be_long = self.authenticating or self.input[:5].upper() == b"AUTH "
+        return self.limits.auth_line if may_be_long else self.limits.command_line
+
+    async def _obey(self, line: bytes) -> None:
+        match = _COMMAND.fullmatch(line)
+        if match is None:
+            self._bad_input(_fault_of(line))
+            return
+        verb = match[1].upper().decode()
+        try:
+            argument = (match[2] or b"").rstrip().decode()
+        except UnicodeDecodeError:
+            self._bad_input(replies.BAD_CHARACTER)
+            return
+        method = self.verbs.get(verb)
+        if method is None:
+            self._unknown(verb)
+            return
+        # What follows AUTH may be a password.
+        self.command = verb if verb == "AUTH" else f"{verb} {argument}".rstrip()
+        try:
+            await getattr(self, method)(argument)
+        except SpoolLost:
+            raise
+        except Exception:
+            log.exception("%s smtp trouble command=%s", self.id, quoted(self.command))
+            if self.receiving:
+                self.dismiss(replies.TROUBLE_CLOSING)
+            else:
+                self.reply(replies.TROUBLE)
+
+    def _unknown(self, verb: str) -> None:
+        if verb in _OTHER_PROTOCOLS:
+            self.dismiss(replies.NOT_SMTP)
+        else:
+            self._bad_input(replies.UNRECOGNIZED)
+
+    def _bad_input(self, reply: Reply) -> None:
+        # Not what it was: half an AUTH dialogue looks like this.
+        log.info("%s smtp bad-input result=%s", self.id, quoted(reply))
+        self.reply(reply)
+        self._bad_commands += 1
+        if self._bad_commands >= self.limits.bad_commands:
+            self.dismiss(replies.TOO_MANY_ERRORS)
+
+
+def _fault_of(line: bytes) -> Reply:
+    if _BARE.search(line):
+        return replies.BARE_LINE_END
+    return replies.BAD_CHARACTER if _CONTROL.search(line[:-2]) else replies.UNRECOGNIZED

@@ -1,0 +1,253 @@
+"""The listeners: sockets are bound, clients let in within the limits, and all of it ended with nobody cut off in a message.
+
+Guarantees: a client that has been told 250 is not affected by a shutdown; one that is sending its message may finish it
+within `Limits.grace`; one that is silent is told 421. A reload changes what later connections get, never one that is open.
+
+Failure: `ListenError` for what cannot be bound.
+
+RFC 5321 3.8 (how a server ends a session).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import resource
+import socket
+import ssl
+import stat
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from ingress import replies
+from ingress.dialogue import Dialogue, Service
+from ingress.errors import ListenError
+from ingress.headers import is_loopback
+from ingress.limits import Limits
+from ingress.peer import customer
+from ingress.session import Session
+from ingress.transaction import House
+from policy.config import Listener
+from policy.credentials import MAX_HASHING
+
+log = logging.getLogger(__name__)
+
+#: Everybody on this machine may submit; who it is, the kernel tells.
+_SOCKET_MODE: Final = 0o666
+
+
+#: IP address and port; an empty address is the submission socket.
+Place: TypeAlias = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A listener, the socket that `bind` made for it (None when it is open already), and its certificate if it has one."""
+
+    listener: Listener
+    socket: socket.socket | None
+    tls: ssl.SSLContext | None = None
+
+    @property
+    def place(self) -> Place:
+        """What only one listener can have."""
+        return self.listener.address, self.listener.port
+
+
+def bind(listener: Listener, submission_socket: str) -> socket.socket:
+    """A socket for ``listener``, not yet listening; the local one at the path ``submission_socket``.
+
+    Raises `ListenError`.
+    """
+    try:
+        return _bind_path(submission_socket) if listener.is_socket else _bind_address(listener.address, listener.port)
+    except OSError as error:
+        place = submission_socket if listener.is_socket else f"{listener.address} port {listener.port}"
+        raise ListenError(f"cannot listen on {place}: {error.strerror or error}") from error
+
+
+def _bind_address(address: str, port: int) -> socket.socket:
+    family, _, _, _, name = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0]
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(name)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _bind_path(path: str) -> socket.socket:
+    _remove_stale(path)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        bound.bind(path)
+        os.chmod(path, _SOCKET_MODE)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _remove_stale(path: str) -> None:
+    """A socket that outlived its process is taken away; anything else at that path is left, and binding fails."""
+    try:
+        if stat.S_ISSOCK(os.lstat(path).st_mode) and not _answers(path):
+            os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # A full backlog is somebody too.
+        probe.setblocking(False)
+        return probe.connect_ex(path) != errno.ECONNREFUSED
+
+
+class Ingress:
+    """All listeners of one process and the sessions they have."""
+
+    def __init__(self, house: House, limits: Limits | None = None) -> None:
+        #: While this is set, clients that come are told to come again.
+        self.is_paused = False
+        self._house = house
+        self._limits = limits or Limits()
+        self._hashing = anyio.CapacityLimiter(MAX_HASHING)
+        self._services: dict[Place, Service] = {}
+        self._servers: dict[Place, asyncio.Server] = {}
+        self._sessions: set[Dialogue] = set()
+        self._from: Counter[str] = Counter()
+        self._capacity = _capacity(self._limits.connections)
+        self._tasks: TaskGroup | None = None
+        self._stopping = anyio.Event()
+        self._empty = anyio.Event()
+
+    async def serve(
+        self, openings: Iterable[Opening], *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until `stop`, then until the last session has ended or its grace is over."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            await self.reopen(openings)
+            tasks.start_soon(self._watch)
+            task_status.started()
+            try:
+                await self._stopping.wait()
+                await self._drain()
+            finally:
+                self._close_servers(list(self._servers))
+            tasks.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """Let nobody in any more, and come to an end."""
+        self._stopping.set()
+
+    async def reopen(self, openings: Iterable[Opening]) -> None:
+        """Let these be the listeners from now on.
+
+        Those that are open stay open, and give what is new to the clients that come; others are opened or closed.
+        """
+        wanted = {opening.place: opening for opening in openings}
+        self._close_servers([place for place in self._servers if place not in wanted])
+        for place, opening in wanted.items():
+            self._services[place] = self._service(opening)
+            if place not in self._servers:
+                assert opening.socket is not None, f"nobody has bound {place}"
+                self._servers[place] = await self._open(place, opening.socket)
+
+    @property
+    def listening(self) -> frozenset[Place]:
+        """The listeners that are open."""
+        return frozenset(self._servers)
+
+    @property
+    def addresses(self) -> list[str | tuple[str, int]]:
+        """Where clients find us: the names of the sockets that are open."""
+        return [server.sockets[0].getsockname() for server in self._servers.values()]
+
+    @property
+    def sessions(self) -> int:
+        """How many clients are there."""
+        return len(self._sessions)
+
+    def _service(self, opening: Opening) -> Service:
+        listener = opening.listener
+        host = listener.hostname or self._house.config().server_name
+        return Service(self._house, listener, host, self._limits, self._hashing, opening.tls)
+
+    async def _open(self, place: Place, sock: socket.socket) -> asyncio.Server:
+        def protocol() -> Session:
+            return Session(self._services[place], self._arrived)
+
+        loop = asyncio.get_running_loop()
+        if sock.family == socket.AF_UNIX:
+            return await loop.create_unix_server(protocol, sock=sock, backlog=self._limits.backlog)
+        return await loop.create_server(protocol, sock=sock, backlog=self._limits.backlog)
+
+    def _close_servers(self, places: Iterable[Place]) -> None:
+        for place in places:
+            self._servers.pop(place).close()
+            del self._services[place]
+
+    def _arrived(self, session: Dialogue) -> None:
+        if self._stopping.is_set():
+            session.turn_away(replies.SHUTTING_DOWN)
+        elif self.is_paused:
+            session.turn_away(replies.PAUSED)
+        if self._tasks is not None:
+            self._tasks.start_soon(self._attend, session)
+
+    async def _attend(self, session: Dialogue) -> None:
+        origin = customer(session.client.address)
+        if len(self._sessions) >= self._capacity:
+            session.turn_away(replies.TOO_MANY_CONNECTIONS)
+        elif self._from[origin] >= self._limits.connections_per_address and not is_loopback(session.client.address):
+            session.turn_away(replies.TOO_MANY_FROM_ADDRESS)
+        self._sessions.add(session)
+        self._from[origin] += 1
+        try:
+            await session.serve()
+        finally:
+            self._sessions.discard(session)
+            self._from[origin] -= 1
+            if not self._from[origin]:
+                del self._from[origin]
+            if not self._sessions:
+                self._empty.set()
+
+    async def _watch(self) -> None:
+        """One look at all deadlines a tick, in place of a timer for each command of each session."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await anyio.sleep(self._limits.tick)
+            now = loop.time()
+            for session in [session for session in self._sessions if session.deadline < now]:
+                session.expire()
+
+    async def _drain(self) -> None:
+        self._close_servers(list(self._servers))
+        for session in list(self._sessions):
+            session.leave()
+        if self._sessions:
+            self._empty = anyio.Event()
+            with anyio.move_on_after(self._limits.grace):
+                await self._empty.wait()
+        if self._sessions:
+            log.warning("smtp: %d sessions cut off, their grace is over", len(self._sessions))
+
+
+def _capacity(most: int) -> int:
+    """``most``, or what three quarters of our descriptors allow: the spool and deliveries need some too."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if soft == resource.RLIM_INFINITY else min(most, soft * 3 // 4)

@@ -1,0 +1,254 @@
+"""The verbs of an SMTP session.
+
+`ingress.wire` moves octets, `ingress.dialogue` makes commands of them, `ingress.auth` knows AUTH; here is what the other
+commands mean. What becomes of a message is `ingress.transaction`'s.
+
+Guarantees: every reply but greetings, EHLO, 354 and 334 carries an enhanced status code. A second EHLO begins afresh, as
+RFC 5321 4.1.4 has it; TLS forgets all that was said before it.
+
+Failure: replies.
+
+RFC 5321 4.1 (verbs), RFC 1870, 2034, 2920, 3207, 3461, 6152, 6531 (extensions).
+"""
+
+# ruff: noqa: N802 -- a verb's method has the verb's name, as aiosmtpd does it
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from ingress import replies
+from ingress.auth import Authentication
+from ingress.data import DataReceiver
+from ingress.dialogue import Arrived, Service
+from ingress.headers import protocol
+from ingress.parameters import BadParameter, mail_parameters, rcpt_parameters
+from ingress.transaction import Origin, Transaction
+from ingress.wire import End
+from policy.config import Auth, ListenerTls
+from spool.address import NULL_SENDER, Address, AddressSyntaxError, is_domain, parse_address
+from spool.message import Recipient
+from spool.reply import Reply
+
+#: ``<path>`` and what follows it. A source route is dropped (RFC 5321 C), a quoted local part may hold anything.
+_PATH = re.compile(r'(FROM|TO): *<(?:@[^<>:" ]*:)?((?:[^"<>\\ ]++|"(?:[^"\\]|\\.)*+")*+)>(?: +(.*))?', re.IGNORECASE)
+
+
+class Session(Authentication):
+    """One client of one listener."""
+
+    def __init__(self, service: Service, arrived: Arrived) -> None:
+        super().__init__(service, arrived)
+        self._esmtp = False
+        self._mails = 0
+        self._refused_recipients = 0
+
+    # -- the session --------------------------------------------------------------------------------------------------
+
+    async def smtp_HELO(self, hostname: str) -> None:
+        """Who is there (RFC 821's way)."""
+        if self._greet(hostname, esmtp=False):
+            self.say(f"250 {self._hello()}")
+
+    async def smtp_EHLO(self, hostname: str) -> None:
+        """Who is there, and what can we do."""
+        if not self._greet(hostname, esmtp=True):
+            return
+        self.say(f"250-{self._hello()}")
+        for offer in self._offers():
+            self.say(f"250-{offer}")
+        self.say("250 HELP")
+
+    async def smtp_STARTTLS(self, arg: str) -> None:
+        """Begin TLS and forget what was said."""
+        if self.service.tls is None:
+            self.refuse(replies.NOT_SUPPORTED)
+        elif self.tls:
+            self.refuse(replies.ALREADY_SECURE)
+        elif self._takes_none(arg):
+            self.reply(replies.READY_FOR_TLS)
+            self.drop_transaction()
+            self.client = dataclasses.replace(self.client, helo="", login="")
+            await self.start_tls()
+
+    async def smtp_RSET(self, arg: str) -> None:
+        """Forget the transaction."""
+        if self._takes_none(arg):
+            self.drop_transaction()
+            self.reply(replies.RESET)
+
+    async def smtp_NOOP(self, arg: str) -> None:
+        """Nothing."""
+        self.reply(replies.OK)
+
+    async def smtp_HELP(self, arg: str) -> None:
+        """What we are, and what we understand."""
+        self.say("214-2.0.0 This is Mailspool. It understands:")
+        self.say("214-2.0.0 " + " ".join(sorted(self.verbs)))
+        self.say("214 2.0.0 Please ask the postmaster of this host about anything else")
+
+    async def smtp_VRFY(self, arg: str) -> None:
+        """Whether there is such a user: we do not tell (RFC 5321 7.3)."""
+        self.reply(replies.CANNOT_VERIFY)
+
+    async def smtp_EXPN(self, arg: str) -> None:
+        """Who is on a list: we do not tell."""
+        self.refuse(replies.NOT_IMPLEMENTED)
+
+    async def smtp_QUIT(self, arg: str) -> None:
+        """Goodbye."""
+        if self._takes_none(arg):
+            self.reply(replies.BYE)
+            self.end = End.QUIT
+
+    # -- the transaction ----------------------------------------------------------------------------------------------
+
+    async def smtp_MAIL(self, arg: str) -> None:
+        """Begin a transaction."""
+        refusal = self._may_not_send()
+        if refusal is None:
+            refusal = self._begin(arg)
+        if refusal is not None:
+            self.refuse(refusal)
+        else:
+            self.reply(replies.OK)
+
+    async def smtp_RCPT(self, arg: str) -> None:
+        """One more recipient."""
+        transaction = self.transaction
+        if transaction is None:
+            self.refuse(replies.NOT_NOW)
+            return
+        recipient = self._recipient(arg, transaction.smtputf8)
+        if isinstance(recipient, Reply):
+            self.refuse(recipient)
+            return
+        reply = await transaction.add_recipient(recipient)
+        if reply.is_positive:
+            self.reply(reply)
+        else:
+            self._refuse_recipient(reply)
+
+    async def smtp_DATA(self, arg: str) -> None:
+        """The message."""
+        transaction = self.transaction
+        if transaction is None:
+            self.refuse(replies.NOT_NOW)
+        elif not transaction.recipients:
+            self.refuse(replies.NO_RECIPIENT)
+        elif self._takes_none(arg):
+            self.reply(replies.START_MAIL)
+            data = DataReceiver(transaction.config.max_message_size)
+            self.receiving = True
+            if await self._receive(data, transaction):
+                self.receiving = False
+                self.transaction = None
+                self._answer(await transaction.commit(data))
+
+    async def _receive(self, data: DataReceiver, transaction: Transaction) -> bool:
+        last = self.loop.time() + self.limits.data_total
+        while True:
+            await transaction.write(data.feed(self.input))
+            if data.finished:
+                return True
+            if not await self.more(min(self.limits.data_idle, last - self.loop.time())):
+                return False
+
+    def _answer(self, reply: Reply) -> None:
+        if reply.is_positive:
+            self.reply(reply)
+        else:
+            self.refuse(reply)
+
+    def _may_not_send(self) -> Reply | None:
+        listener = self.service.listener
+        if not self.client.helo or self.transaction is not None:
+            return replies.NOT_NOW
+        if listener.tls is ListenerTls.REQUIRED and not self.tls:
+            return replies.TLS_FIRST
+        if listener.auth is Auth.REQUIRED and not self.client.login:
+            return replies.AUTH_FIRST
+        return replies.TOO_MANY_MAILS if self._mails >= self.service.house.config().max_mails else None
+
+    def _begin(self, arg: str) -> Reply | None:
+        path = _PATH.fullmatch(arg)
+        if path is None or path[1].upper() != "FROM":
+            return replies.MAIL_SYNTAX
+        try:
+            parameters = mail_parameters(path[3] or "", dsn=not self.service.listener.no_dsn)
+            sender = self._address(path[2], parameters.smtputf8) if path[2] else NULL_SENDER
+        except BadParameter as error:
+            return error.reply
+        except AddressSyntaxError as error:
+            return replies.SENDER_SYNTAX.saying(f"{replies.SENDER_SYNTAX.text}: {error}")
+        if parameters.size > self.service.house.config().max_message_size:
+            return replies.DECLARED_TOO_BIG
+        self.transaction = Transaction(self.service.house, self._origin(parameters.smtputf8), sender, parameters)
+        self._mails += 1
+        return None
+
+    def _recipient(self, arg: str, smtputf8: bool) -> Recipient | Reply:
+        path = _PATH.fullmatch(arg)
+        if path is None or path[1].upper() != "TO" or not path[2]:
+            return replies.RCPT_SYNTAX
+        try:
+            parameters = rcpt_parameters(path[3] or "", not self.service.listener.no_dsn, smtputf8)
+            address = self._address(path[2], smtputf8)
+        except BadParameter as error:
+            return error.reply
+        except AddressSyntaxError as error:
+            return replies.RECIPIENT_SYNTAX.saying(f"{replies.RECIPIENT_SYNTAX.text}: {error}")
+        return Recipient(address, parameters.orcpt, parameters.notify, parameters.notify_given)
+
+    def _address(self, text: str, smtputf8: bool) -> Address:
+        address = parse_address(text, default_domain=self.service.host)
+        if not smtputf8 and not address.is_ascii:
+            raise BadParameter(replies.NEEDS_SMTPUTF8)
+        return address
+
+    def _refuse_recipient(self, reply: Reply) -> None:
+        self.log_refusal(reply)
+        self.reply(reply)
+        if reply.is_permanent:
+            self._refused_recipients += 1
+            if self._refused_recipients >= self.limits.refused_recipients:
+                self.dismiss(replies.TOO_MANY_ERRORS)
+
+    # -- who is there -------------------------------------------------------------------------------------------------
+
+    def _greet(self, name: str, esmtp: bool) -> bool:
+        if not name or not name.isascii() or not is_domain(name):
+            self.refuse(replies.NAME_MALFORMED if name else replies.NAME_MISSING)
+            return False
+        self.drop_transaction()
+        self._esmtp = esmtp
+        self.client = dataclasses.replace(self.client, helo=name)
+        return True
+
+    def _hello(self) -> str:
+        return f"{self.service.host} Hello {self.client.helo} [{self.client.address}], pleased to meet you"
+
+    def _offers(self) -> list[str]:
+        listener = self.service.listener
+        offers = ["8BITMIME", "ENHANCEDSTATUSCODES", f"SIZE {self.service.house.config().max_message_size}"]
+        if not listener.no_dsn:
+            offers.append("DSN")
+        offers += ["PIPELINING", "SMTPUTF8"]
+        if self.service.tls is not None and not self.tls:
+            offers.append("STARTTLS")
+        if self.offers_auth:
+            offers.append("AUTH " + " ".join(sorted(self.mechanisms, reverse=True)))
+        return offers
+
+    def _origin(self, smtputf8: bool) -> Origin:
+        client = self.client
+        name = protocol(self._esmtp, bool(self.tls), bool(client.login), smtputf8)
+        if client.protocol != name:
+            client = self.client = dataclasses.replace(client, protocol=name)
+        return Origin(self.id, self.service.listener, self.service.host, client, self.tls)
+
+    def _takes_none(self, arg: str) -> bool:
+        if arg:
+            self.refuse(replies.NO_ARGUMENTS)
+        return not arg
