@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -54,14 +55,27 @@ class CommandRefused(Exception):
 
 
 class Switch(Protocol):
-    """A part of the daemon that can be paused."""
+    """A part of the daemon that can be paused. It says in the log when it was."""
 
     @property
     def running(self) -> bool:
         """Whether it is not paused."""
 
-    async def set_running(self, running: bool) -> None:
-        """Pause it, or let it go on."""
+    async def set_running(self, running: bool) -> bool:
+        """Pause it, or let it go on; False when it was so before."""
+
+
+class Schedule(Protocol):
+    """What the scheduler has to know of, because it claims envelopes ahead. `scheduler.runner.Runner` is it."""
+
+    def standstill(self) -> AbstractAsyncContextManager[None]:
+        """Inside, nothing waits for a session, and nothing new is claimed."""
+
+    async def pause_lane(self, lane_id: int) -> None:
+        """Start no more sessions for this lane."""
+
+    async def resume_lane(self, lane_id: int) -> None:
+        """The end of `pause_lane`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +84,7 @@ class Desk:
 
     spool: SpoolDoor
     reader: QueueReader
+    schedule: Schedule
     journal: Journal
     #: ``mda``, ``mta``, ``smtp``.
     parts: Mapping[str, Switch]
@@ -145,7 +160,10 @@ class Commands:
         change = self._changes.get(request.verb)
         if change is None:
             raise CommandRefused(f"there is no command {request.verb}")
-        count = await change(select(request.id))
+        # What was claimed ahead is in flight for the spool: taken back first, it can be held or removed at once.
+        claimed_ahead = request.verb in ("hold", "remove")
+        async with self._desk.schedule.standstill() if claimed_ahead else nullcontext():
+            count = await change(select(request.id))
         _log.info("info: %s %s: %d envelopes", request.verb, request.id, count)
         return count
 
@@ -153,10 +171,8 @@ class Commands:
         switch = self._desk.parts.get(request.part)
         if switch is None:
             raise CommandRefused(f"there is no {request.part} to pause")
-        if switch.running is not request.paused:
+        if not await switch.set_running(not request.paused):
             raise CommandRefused(f"{request.part} is {'paused already' if request.paused else 'not paused'}")
-        await switch.set_running(not request.paused)
-        _log.info("info: %s %s", request.part, "paused" if request.paused else "resumed")
 
     async def _pause_lane(self, request: PauseLane) -> None:
         lane = Lane(request.action, request.key)
@@ -166,7 +182,7 @@ class Commands:
         number, paused = status
         if paused is request.paused:
             raise CommandRefused(f"this lane is {'paused already' if paused else 'not paused'}")
-        turn = self._desk.spool.pause_lane if request.paused else self._desk.spool.resume_lane
+        turn = self._desk.schedule.pause_lane if request.paused else self._desk.schedule.resume_lane
         await turn(number)
         _log.info("info: lane %s %s %s", request.action, request.key, "paused" if request.paused else "resumed")
 

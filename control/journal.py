@@ -171,16 +171,21 @@ class Journal:
             logging.getLogger(name).setLevel(_TRACED if name in traced else level)
 
 
+def has_syslog() -> bool:
+    """Whether this machine has a log daemon."""
+    return os.path.exists(SYSLOG_SOCKET)
+
+
 def open_journal(to_syslog: bool, verbose: bool = False) -> Journal:
     """The log of this process: syslog if asked for and there, else standard error."""
-    if to_syslog:
-        try:
-            return Journal(SyslogHandler(), verbose)
-        except OSError as error:
-            journal = Journal(logging.StreamHandler(sys.stderr), verbose)
-            logging.getLogger(__name__).warning("no syslog at %s (%s): logging here", SYSLOG_SOCKET, error.strerror)
-            return journal
-    return Journal(logging.StreamHandler(sys.stderr), verbose)
+    if not to_syslog:
+        return Journal(logging.StreamHandler(sys.stderr), verbose)
+    try:
+        return Journal(SyslogHandler(), verbose)
+    except OSError as error:
+        journal = Journal(logging.StreamHandler(sys.stderr), verbose)
+        logging.getLogger(__name__).warning("no syslog at %s (%s): logging here", SYSLOG_SOCKET, error.strerror)
+        return journal
 
 
 def _known(subsystem: str) -> str:

@@ -117,7 +117,7 @@ def _run(arguments: Sequence[str], name: str, program: Callable[[Sequence[str]],
 
 def _smtpctl(arguments: Sequence[str]) -> int:
     try:
-        options, words = getopt.getopt(list(arguments), "", ["json", "root="])
+        options, words = getopt.gnu_getopt(list(arguments), "", ["json", "root="])
     except getopt.GetoptError as error:
         print(f"smtpctl: {error.msg}", _USAGE, sep="\n", file=sys.stderr)
         return os.EX_USAGE
@@ -132,7 +132,7 @@ def _smtpctl(arguments: Sequence[str]) -> int:
 
 def _mailq(arguments: Sequence[str]) -> int:
     try:
-        options, operands = getopt.getopt(list(arguments), "j", ["root="])
+        options, operands = getopt.gnu_getopt(list(arguments), "j", ["root="])
     except getopt.GetoptError as error:
         print(f"mailq: {error.msg}", _MAILQ_USAGE, sep="\n", file=sys.stderr)
         return os.EX_USAGE
@@ -260,7 +260,20 @@ def _pause_whole_lane(paused: bool) -> Action:
     return _simple(lambda action, key="": PauseLane(action, key, paused))
 
 
+def _encrypt(desk: Desk, arguments: tuple[str, ...]) -> int:
+    from policy.credentials import encrypt
+
+    for password in arguments or (line.rstrip("\n") for line in sys.stdin):
+        try:
+            print(encrypt(password))
+        except ValueError as error:
+            raise ControlError(str(error)) from error
+    return os.EX_OK
+
+
 FORMS: Final[Sequence[Form[Action]]] = (
+    Form("encrypt", _encrypt),
+    Form("encrypt <string>", _encrypt),
     Form("hold <id|all>", _changing("hold", "held")),
     Form("log brief", _simple(lambda: Log(False))),
     Form("log verbose", _simple(lambda: Log(True))),

@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from policy.credentials import verify
 from spool.ids import MessageId
 from spool.layout import layout
 from spool.writer import SpoolWriter
@@ -66,7 +67,7 @@ async def test_the_queue_is_shown_for_scripts_and_as_json(tmp_path: Path) -> Non
         ]
         assert fields[10:12] == ["1", "pending"]
         assert fields[13] == "451 4.2.0 try again"
-        (row,) = (await output("smtpctl", tmp_path, "--json", "show", "queue", message[:19])).splitlines()
+        (row,) = (await output("smtpctl", tmp_path, "show", "queue", message[:19], "--json")).splitlines()
         assert json.loads(row)["error"] == "451 4.2.0 try again"
 
 
@@ -204,6 +205,15 @@ async def test_a_stopped_spool_is_closed_to_strangers(tmp_path: Path) -> None:
     done = await anyio.run_process([sys.executable, "-c", code, "--root", str(tmp_path)], check=False)
     assert done.returncode == os.EX_NOPERM
     assert b"only root and the owner of the spool may read it" in done.stderr
+
+
+async def test_a_password_is_hashed_from_the_command_line_and_from_lines(tmp_path: Path) -> None:
+    (hashed,) = (await output("smtpctl", tmp_path, "encrypt", "secret")).splitlines()
+    assert verify("secret", hashed)
+    done = await anyio.run_process([str(BIN / "smtpctl"), "encrypt"], input=b"one\ntwo\n")
+    first, second = done.stdout.decode().splitlines()
+    assert verify("one", first)
+    assert verify("two", second)
 
 
 async def test_starting_loads_nothing_heavy() -> None:

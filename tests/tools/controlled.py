@@ -28,8 +28,27 @@ from spool.writer import SpoolWriter
 class Part:
     running: bool = True
 
-    async def set_running(self, running: bool) -> None:
+    async def set_running(self, running: bool) -> bool:
+        changed = self.running is not running
         self.running = running
+        return changed
+
+
+@dataclass
+class NothingInHand:
+    """A scheduler that has claimed nothing."""
+
+    spool: SpoolWriter
+
+    @asynccontextmanager
+    async def standstill(self) -> AsyncIterator[None]:
+        yield
+
+    async def pause_lane(self, lane_id: int) -> None:
+        await self.spool.pause_lane(lane_id)
+
+    async def resume_lane(self, lane_id: int) -> None:
+        await self.spool.resume_lane(lane_id)
 
 
 @dataclass
@@ -57,7 +76,7 @@ async def running(folder: Path) -> AsyncIterator[House]:
     reader = QueueReader.beside(places.spool_dir, spool.clock)
     journal = Journal(logging.StreamHandler(io.StringIO()))
     house = House(spool, places.control_socket)
-    desk = Desk(spool, reader, journal, house.parts, lambda: [("uptime", 7)])
+    desk = Desk(spool, reader, NothingInHand(spool), journal, house.parts, lambda: [("uptime", 7)])
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ControlServer(Commands(desk)).serve, bind_unix(places.control_socket))
