@@ -55,6 +55,7 @@ class Letter:
     body: bytes | StoredBody = b"Subject: hello\r\n\r\nhello\r\n"
     sender: Address = SENDER
     lane: Lane = RELAY
+    user: str = ""
     ttl: int = 4 * DAY
     warn_after: int | None = 4 * HOUR
     notify: Notify | None = None
@@ -75,7 +76,7 @@ def _envelopes(letter: Letter) -> Iterable[NewEnvelope]:
         recipient = Recipient(parse_address(text))
         if letter.notify is not None:
             recipient = replace(recipient, notify=letter.notify, notify_given=True)
-        destination = Destination(recipient.address)
+        destination = Destination(recipient.address, letter.user)
         yield NewEnvelope(recipient, destination, letter.lane, letter.ttl, letter.warn_after)
 
 

@@ -1,0 +1,157 @@
+"""How much at once: sessions of each kind of traffic, and of each route within it.
+
+A route starts with a few sessions and earns one more with every success; when one of its sessions is turned away while
+others work, it is halved and earns slowly from there. So an unknown or crowded server is not overrun, and a fast one is
+used.
+
+Guarantees: limits count on the route's name, whatever lanes lead to it. Nothing is kept of a route without mail in hand.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from policy.config import AnyAction, Command, Lmtp, Maildir, Mbox, Relay
+
+
+class Traffic(enum.Enum):
+    """Kinds of traffic that the operator pauses, and that never wait for one another. The value is their name."""
+
+    RELAY = "mta"
+    LOCAL = "mda"
+    REPORTS = "bounce"
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What one kind of traffic may use at once."""
+
+    sessions: int
+    #: Sessions with routes that fail: time-outs must not eat what working routes need.
+    probes: int
+    #: Envelopes claimed and not yet recorded; a crash repeats at most these.
+    in_flight: int
+    #: Octets of their bodies in memory.
+    octets: int
+
+
+ROOM: Final = {
+    # OpenSMTPD allows 100 connections a relay; here it is for all of them, because one process holds them.
+    Traffic.RELAY: Room(sessions=100, probes=25, in_flight=1000, octets=16 << 20),
+    # Each may be a process of a user: 50 in all, like the users' processes of a mail server of this size.
+    Traffic.LOCAL: Room(sessions=50, probes=12, in_flight=1000, octets=16 << 20),
+    # Reports are short work inside this process; the sessions are there to share commits.
+    Traffic.REPORTS: Room(sessions=10, probes=1, in_flight=100, octets=4 << 20),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Sessions of one route: how many at first, and how many at most."""
+
+    first: int
+    most: int
+
+
+#: As Postfix does: 5 at first, at most 20 with one next hop. Hosts behind one MX name are delivery's business.
+_RELAY: Final = Bounds(5, 20)
+#: Commands of one user, as OpenSMTPD does.
+_COMMAND: Final = Bounds(7, 7)
+#: One holds the mailbox's lock; a second would only wait for it.
+_MBOX: Final = Bounds(1, 1)
+#: One writes while the other is being recorded.
+_MAILDIR: Final = Bounds(2, 2)
+_LMTP: Final = Bounds(2, 5)
+_REPORTS: Final = Bounds(10, 10)
+
+
+def traffic_of(action: AnyAction | None) -> Traffic:
+    """The kind of traffic that an action makes; None is the lane of reports."""
+    if action is None:
+        return Traffic.REPORTS
+    return Traffic.RELAY if isinstance(action, Relay) else Traffic.LOCAL
+
+
+def bounds_of(action: AnyAction | None) -> Bounds:
+    """How many sessions a route by this action may have; None is the lane of reports."""
+    match action:
+        case None:
+            return _REPORTS
+        case Relay():
+            return _RELAY
+        case Mbox():
+            return _MBOX
+        case Maildir():
+            return _MAILDIR
+        case Command():
+            return _COMMAND
+        case Lmtp():
+            return _LMTP
+
+
+@dataclass(slots=True)
+class RouteLoad:
+    """What is known of a route as long as a lane in hand leads to it. Times are spool time in milliseconds."""
+
+    bounds: Bounds
+    #: Sessions it may have now.
+    allowed: int
+    #: Lanes in hand that lead to it.
+    lanes: int = 0
+    running: int = 0
+    #: Batches that sessions have ended and the spool does not know of yet. They are what a crash makes twice, so they are
+    #: bounded like the sessions themselves.
+    unrecorded: int = 0
+    #: When it worked last, or before all time.
+    worked_at: int = -1
+    #: It was turned away once: from here on it earns a session in a whole round of successes, not with each one.
+    crowded: bool = False
+    successes: int = 0
+
+    @property
+    def free(self) -> int:
+        """Sessions that may be started."""
+        return 0 if self.unrecorded >= self.allowed else self.allowed - self.running
+
+    def worked(self, at: int) -> None:
+        """One of its sessions did what it was for, or was answered by who should answer."""
+        self.worked_at = max(at, self.worked_at)
+        self.successes += 1
+        if self.allowed < self.bounds.most and (not self.crowded or self.successes >= self.allowed):
+            self.allowed += 1
+            self.successes = 0
+
+    def turned_away(self) -> None:
+        """One of its sessions failed while another worked: there are too many of them."""
+        self.crowded = True
+        self.successes = 0
+        self.allowed = max(1, min(self.allowed, self.running) // 2)
+
+
+class Limits:
+    """The loads of all routes that a lane in hand leads to."""
+
+    def __init__(self) -> None:
+        self._loads: dict[str, RouteLoad] = {}
+
+    def free(self, name: str, bounds: Bounds) -> int:
+        """Sessions that may be started on a route."""
+        load = self._loads.get(name)
+        return bounds.first if load is None else load.free
+
+    def open(self, name: str, bounds: Bounds) -> RouteLoad:
+        """A lane that leads to this route is in hand."""
+        load = self._loads.get(name)
+        if load is None:
+            load = self._loads[name] = RouteLoad(bounds, bounds.first)
+        load.lanes += 1
+        return load
+
+    def close(self, name: str) -> None:
+        """Such a lane is out of hand; the route is forgotten with its last one."""
+        load = self._loads[name]
+        load.lanes -= 1
+        if not load.lanes:
+            del self._loads[name]

@@ -1,0 +1,58 @@
+"""What a failing lane means for those that wait in it: some are past their deadline, some are owed a delay notice.
+
+Guarantees: nothing expires without a failure of its lane after its deadline. Each step is a bounded transaction, so that
+mail of others flows meanwhile, however many wait.
+
+Failure: when the spool cannot write, the rest is left to the lane's next failure.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import anyio
+
+from policy.config import Config
+from spool.door import SpoolDoor
+from spool.errors import SpoolFull, SpoolUnavailable
+from spool.lane import LaneFailed
+
+log: Final = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Ends and warns after lane failures, one lane after the other."""
+
+    def __init__(self, spool: SpoolDoor, config: Callable[[], Config]) -> None:
+        #: Envelopes that it ended.
+        self.expired = 0
+        self._spool = spool
+        self._config = config
+        #: When each lane failed that is still to be swept.
+        self._failed: dict[int, int] = {}
+        self._news = anyio.Event()
+
+    def lane_failed(self, verdict: LaneFailed) -> None:
+        """The spool knows of this failure."""
+        self._failed[verdict.lane_id] = verdict.at
+        self._news.set()
+
+    async def run(self) -> None:
+        """Sweep after failures, for ever."""
+        while True:
+            await self._news.wait()
+            self._news = anyio.Event()
+            while self._failed:
+                lane_id = next(iter(self._failed))
+                await self._sweep(lane_id, self._failed.pop(lane_id))
+
+    async def _sweep(self, lane_id: int, at: int) -> None:
+        try:
+            while ended := await self._spool.expire(lane_id, at):
+                self.expired += ended
+            while await self._spool.warn(lane_id, at, self._config().warn_intervals):
+                pass
+        except (SpoolFull, SpoolUnavailable) as error:
+            log.warning("what waits beyond its time is left to the lane's next failure: %s", error)

@@ -1,0 +1,266 @@
+"""Which lanes are claimed from, and whose batch goes next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from policy.config import Config, Relay
+from scheduler.limits import Room
+from scheduler.pool import CLAIM_FROM_LANE, CLAIM_ROUND, Job, LaneInHand, Order, Pool
+from scheduler.targets import Targets
+from spool.lane import DueLane, Lane
+from spool.message import Claimed
+from tests.tools.in_flight import Claim, claimed, config_of
+
+ROOM = Room(sessions=12, probes=2, in_flight=40, octets=1 << 20)
+#: Due envelopes of a lane, by its number.
+Due = dict[int, int]
+
+
+class Desk:
+    """A pool for one action by MX, and a spool that gives it whatever it orders."""
+
+    def __init__(self, room: Room = ROOM) -> None:
+        self.config = config_of(Relay(name="mx"))
+        self.pool = Pool(room, Targets(self._present))
+        self.pool.serve(["mx"])
+        self._numbers = 0
+
+    def _present(self) -> Config:
+        return self.config
+
+    def see(self, *numbers: int, failures: int = 0) -> None:
+        """Lanes turn out to be due."""
+        for number in numbers:
+            self.pool.see(DueLane(number, Lane("mx", f"d{number}.example"), 0, failures))
+
+    def give(self, order: Order, available: int) -> None:
+        """The spool has ``available`` due envelopes for an order."""
+        self.pool.take(order, [self._claim(order) for _ in range(min(order.room, available))])
+
+    def _claim(self, order: Order) -> Claimed:
+        self._numbers += 1
+        return claimed(Claim(self._numbers, lane=order.due.lane))
+
+    def give_all(self, due: Due) -> None:
+        """Everything that is ordered, once."""
+        for order in self.pool.orders():
+            self.give(order, due[order.due.id])
+
+    def jobs(self) -> list[Job]:
+        """Sessions as long as there are any."""
+        found = []
+        while (job := self.pool.next_job()) is not None:
+            found.append(job)
+        return found
+
+    def finish(self, job: Job) -> None:
+        """A session ended, and its outcome is recorded."""
+        self.pool.session_ended(job)
+        job.load.unrecorded -= 1
+        self.pool.settled(job.lane, [job.batch])
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def ordered(desk: Desk) -> dict[int, int]:
+    return {order.due.id: order.room for order in desk.pool.orders()}
+
+
+def test_a_lonely_lane_is_claimed_from_in_one_go() -> None:
+    desk = Desk(Room(sessions=100, probes=2, in_flight=1000, octets=1 << 20))
+    desk.see(1)
+    assert ordered(desk) == {1: CLAIM_FROM_LANE}
+
+
+def test_many_lanes_share_a_claim() -> None:
+    desk = Desk(Room(sessions=100, probes=2, in_flight=1000, octets=1 << 20))
+    desk.see(*range(64))
+    assert ordered(desk) == dict.fromkeys(range(64), CLAIM_ROUND // 64)
+
+
+def test_no_more_is_claimed_than_may_be_in_flight(desk: Desk) -> None:
+    desk.see(1, 2, 3)
+    desk.give_all({1: 100, 2: 100, 3: 100})
+    assert desk.pool.in_flight <= ROOM.in_flight
+    desk.see(4)
+    assert ordered(desk) == {4: ROOM.in_flight - desk.pool.in_flight}
+
+
+def test_a_pool_without_room_says_that_it_is_short(desk: Desk) -> None:
+    desk.see(*range(50))
+    desk.pool.orders()
+    assert desk.pool.is_short
+
+
+def test_bodies_in_memory_are_bounded() -> None:
+    desk = Desk(Room(sessions=12, probes=2, in_flight=1000, octets=2000))
+    desk.see(1)
+    desk.give_all({1: 2})
+    desk.see(2)
+    assert ordered(desk) == {}
+
+
+def test_a_paused_pool_claims_nothing(desk: Desk) -> None:
+    desk.see(1)
+    desk.pool.is_paused = True
+    assert ordered(desk) == {}
+
+
+def test_a_failing_lane_is_probed_by_one_envelope(desk: Desk) -> None:
+    desk.see(1, failures=3)
+    assert ordered(desk) == {1: 1}
+
+
+def test_a_failing_lane_is_not_probed_twice_at_a_time(desk: Desk) -> None:
+    desk.see(1, failures=3)
+    desk.give_all({1: 10})
+    desk.see(1, failures=3)
+    assert ordered(desk) == {}
+
+
+def test_probes_are_limited_and_leave_working_lanes_alone(desk: Desk) -> None:
+    desk.see(1, 2, 3, 4, failures=1)
+    desk.see(10)
+    assert ordered(desk).keys() == {10, 1, 2}
+    desk.give_all({1: 9, 2: 9, 10: 0})
+    desk.see(3, failures=1)
+    assert ordered(desk) == {}
+
+
+def test_a_probe_that_ended_makes_room_for_another(desk: Desk) -> None:
+    desk.see(1, 2, 3, failures=1)
+    desk.give_all({1: 1, 2: 1})
+    for job in desk.jobs():
+        desk.finish(job)
+    assert ordered(desk) == {3: 1}
+
+
+def test_sessions_go_round_the_lanes(desk: Desk) -> None:
+    desk.see(1, 2)
+    desk.give_all({1: 20, 2: 20})
+    assert [job.lane.id for job in desk.jobs()][:6] == [1, 2, 1, 2, 1, 2]
+
+
+def test_a_route_has_no_more_sessions_than_it_may(desk: Desk) -> None:
+    desk.see(1)
+    desk.give_all({1: 40})
+    assert len(desk.jobs()) == 5
+
+
+def test_all_routes_together_have_no_more_sessions_than_they_may(desk: Desk) -> None:
+    desk.see(1, 2, 3, 4)
+    desk.give_all({1: 10, 2: 10, 3: 10, 4: 10})
+    assert len(desk.jobs()) == ROOM.sessions
+
+
+def test_a_lane_is_hungry_when_its_sessions_have_less_than_one_batch_each_to_come(desk: Desk) -> None:
+    desk.see(1)
+    desk.give_all({1: 100})
+    assert [desk.pool.is_hungry(job.lane) for job in desk.jobs()][-1] is False
+    (lane,) = {job.lane for job in _drain(desk, 36)}
+    assert desk.pool.is_hungry(lane)
+
+
+def _drain(desk: Desk, count: int) -> list[Job]:
+    done = []
+    for _ in range(count):
+        for lane in desk.pool.lanes_waiting():
+            lane.load.running = 0
+        desk.pool.sessions = 0
+        job = desk.pool.next_job()
+        if job is None:
+            break
+        done.append(job)
+    return done
+
+
+def test_a_lane_that_gave_less_than_was_asked_is_not_asked_again(desk: Desk) -> None:
+    desk.see(1)
+    desk.give_all({1: 3})
+    for job in desk.jobs():
+        desk.finish(job)
+    assert ordered(desk) == {}
+
+
+def test_what_waits_for_a_session_can_be_taken_back(desk: Desk) -> None:
+    desk.see(1)
+    desk.give_all({1: 8})
+    running = desk.jobs()
+    lane = running[0].lane
+    waiting = desk.pool.withdraw(lane)
+    assert (len(running), len(waiting)) == (5, 3)
+    desk.pool.settled(lane, waiting)
+    assert desk.pool.in_flight == 5
+    assert desk.pool.next_job() is None
+
+
+def test_a_lane_is_out_of_hand_when_its_last_envelope_is_recorded(desk: Desk) -> None:
+    desk.see(1)
+    desk.give_all({1: 2})
+    for job in desk.jobs():
+        assert desk.pool.lane(1) is job.lane
+        desk.finish(job)
+    assert desk.pool.lane(1) is None
+    assert (desk.pool.sessions, desk.pool.in_flight) == (0, 0)
+
+
+def test_a_lane_stays_in_hand_until_its_verdict_is_recorded(desk: Desk) -> None:
+    desk.see(1)
+    desk.give_all({1: 1})
+    (job,) = desk.jobs()
+    job.lane.verdicts = 1
+    desk.finish(job)
+    assert desk.pool.lane(1) is job.lane
+
+
+def closed(desk: Desk) -> LaneInHand:
+    desk.see(1)
+    desk.give_all({1: 40})
+    lane = desk.jobs()[0].lane
+    lane.failures = 1
+    desk.pool.closed(lane)
+    return lane
+
+
+def test_a_closed_lane_is_not_claimed_from(desk: Desk) -> None:
+    closed(desk)
+    desk.see(1)
+    assert ordered(desk) == {}
+
+
+def test_an_opened_lane_is_claimed_from_at_once(desk: Desk) -> None:
+    lane = closed(desk)
+    desk.pool.settled(lane, [*desk.pool.withdraw(lane), *(lane_job.batch for lane_job in _drain(desk, 0))])
+    lane.failures = 0
+    desk.pool.opened(lane, 1000)
+    assert ordered(desk).keys() == {1}
+
+
+@pytest.fixture
+def fixed_host() -> Callable[[], Config]:
+    from tests.tools.in_flight import SMARTHOST
+
+    return lambda: config_of(Relay(name="mx", hosts=(SMARTHOST,)))
+
+
+def test_a_reload_leads_the_next_batches_elsewhere(desk: Desk, fixed_host: Callable[[], Config]) -> None:
+    desk.see(1)
+    desk.give_all({1: 40})
+    before = desk.jobs()
+    desk.config = fixed_host()
+    desk.see(1)
+    for job in before:
+        desk.finish(job)
+    lane = before[0].lane
+    desk.pool.settled(lane, desk.pool.withdraw(lane)[5:])
+    desk.see(1)
+    desk.give_all({1: 1})
+    after = desk.pool.next_job()
+    assert after is not None
+    assert (before[0].target.name, after.target.name) == ("mx:d1.example", "smtp://mail.example.org:25")
