@@ -86,6 +86,7 @@ def serve(wire: Wire, ops: Ops) -> None:
     desk = RemoteDesk(wire)
     while True:
         deposits, descriptors = receive_deposits(wire)
+        wire.send_json({"begun": True})
         try:
             results = make_deposits(deposits, ops, desk)
         except (Abandoned, Hangup):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from delivery.deposit import Deposit, Method, Result, ToCommand, ToMaildir, ToMbox
@@ -37,26 +37,43 @@ class HandedOver(SystemOps):
         return os.dup(self._descriptor)
 
 
-def send_deposits(wire: Wire, deposits: Sequence[Deposit]) -> None:
-    """The daemon's first word; raises `BodyDamaged` for a body that cannot even be opened."""
-    wire.send_json([_packed(deposit) for deposit in deposits])
-    for deposit in deposits:
-        body = deposit.body
-        if isinstance(body, LargeBody):
-            _send_large(wire, body)
-        else:
-            wire.send(body.read())
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A deposit whose body is at hand: its octets, a descriptor of its file, or the damage that was found."""
+
+    deposit: Deposit
+    octets: bytes = b""
+    descriptor: int | None = None
+    damage: Damaged | None = None
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
 
 
-def _send_large(wire: Wire, body: LargeBody) -> None:
+def load(deposits: Sequence[Deposit]) -> list[Loaded]:
+    """Open or read every body; whoever gets these closes them."""
+    return [_load(deposit) for deposit in deposits]
+
+
+def _load(deposit: Deposit) -> Loaded:
+    body = deposit.body
     try:
-        descriptor = body.ops.open(body.path)
+        if not isinstance(body, LargeBody):
+            return Loaded(deposit, body.read())
+        return Loaded(deposit, descriptor=body.ops.open(body.path))
+    except BodyDamaged as damage:
+        return Loaded(deposit, damage=Damaged(deposit.envelope, str(damage)))
     except OSError as error:
-        raise BodyDamaged(f"{body.path}: {error.strerror}") from error
-    try:
-        wire.send(b"", descriptor)
-    finally:
-        os.close(descriptor)
+        return Loaded(deposit, damage=Damaged(deposit.envelope, f"its file: {error.strerror}"))
+
+
+def send_deposits(wire: Wire, loaded: Sequence[Loaded]) -> None:
+    """The daemon's first word."""
+    wire.send_json([_packed(one.deposit) for one in loaded])
+    for one in loaded:
+        wire.send(one.octets, one.descriptor)
 
 
 def receive_deposits(wire: Wire) -> tuple[list[Deposit], list[int]]:

@@ -85,6 +85,9 @@ class _Maildir:
         self._ops = ops
         #: Directories whose names must be durable before anybody is told.
         self._unsettled = {new}
+        #: What ``cur`` and ``tmp`` held when a repetition looked first, and only then.
+        self._read: list[str] | None = None
+        self._left: list[str] | None = None
 
     def lock(self, alone: bool, desk: Desk, patience: float) -> None:
         """Fresh messages may be written side by side; a repetition wants nobody else at work."""
@@ -124,16 +127,19 @@ class _Maildir:
 
     def _has(self, deposit: Deposit) -> bool:
         name = _method(deposit).name
-        if self._exists(name):
+        if deposit.tried_before and self._was_moved(name):
+            self._unsettled.add(self._cur)
             return True
-        if not deposit.tried_before:
-            return False
-        for left in [found for found in os.listdir(self._tmp) if is_copy(found, name)]:
-            os.unlink(left, dir_fd=self._tmp)
-        if not any(is_copy(found, name) for found in os.listdir(self._cur)):
-            return False
-        self._unsettled.add(self._cur)
-        return True
+        return self._exists(name)
+
+    def _was_moved(self, name: str) -> bool:
+        """Whether a reader has moved our copy to ``cur``. What a dead attempt left in ``tmp`` is removed."""
+        if self._left is None or self._read is None:
+            self._left, self._read = os.listdir(self._tmp), os.listdir(self._cur)
+        for left in [found for found in self._left if is_copy(found, name)]:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(left, dir_fd=self._tmp)
+        return any(is_copy(found, name) for found in self._read)
 
     def _exists(self, name: str) -> bool:
         try:

@@ -216,6 +216,12 @@ class _Mailbox:
                 os.ftruncate(self._descriptor, start)
 
 
+def make_directory(path: str) -> None:
+    """Make the directory of the users' mailboxes where the system has none; raises `OSError`."""
+    if not os.path.isdir(path):
+        os.makedirs(path, 0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
+
+
 def make(path: str, uid: int, gid: int) -> None:
     """Make an empty mailbox for that user where there is none; raises `OSError`. For those who may give files away."""
     try:

@@ -1,7 +1,8 @@
 """The talk between the daemon and an agent: length-prefixed frames over a socket pair, large bodies as descriptors.
 
 A frame is four octets of length and that many octets; most are JSON. The daemon sends deposits, each followed by its body (a
-frame of octets, or an empty frame with a descriptor). The agent may ask for intents to be committed, and ends with results.
+frame of octets, or an empty frame with a descriptor). The agent says that it has begun, may ask for intents to be committed,
+and ends with results. Whoever hears no "begun" knows that nothing was done.
 
 Guarantees: a frame longer than `MAX_FRAME` is refused before it is read.
 

@@ -1,0 +1,288 @@
+"""Agents, as the daemon sees them: started for a user, kept warm for a while, bounded in number.
+
+An agent is a process started by exec, because a daemon with threads must not fork and go on; see `delivery.agent` for what
+it does before it reads a word.
+
+Guarantees: at most `MAX_SESSIONS` agents at work and `MAX_IDLE` without. When one proves dead before it began, another
+takes its place at once; its death while it worked defers what it worked on, and nothing is lost.
+
+Failure: see `Hands`. `aclose` waits for the agents to end and kills those that do not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import anyio
+from anyio import to_thread
+
+from delivery import mbox
+from delivery.deposit import Abandoned, Deposit, Refused, Result, ToCommand, ToMbox, deferred
+from delivery.frames import Loaded, load, send_deposits, unpack_intent, unpack_result
+from delivery.hands import MAX_SESSIONS, Commit, commit_from_thread
+from delivery.identity import Identity
+from delivery.trouble import mailbox_trouble
+from delivery.wire import Hangup, Wire
+from spool.outcome import Stage
+
+#: Processes without work that are kept: each costs some 10 MB.
+MAX_IDLE: Final = 10
+#: Seconds that one is kept: mail comes in bursts, and a start costs more than fifty deliveries.
+IDLE: Final = 30.0
+#: Seconds after which an agent that has said nothing is given up: a file system that hangs. Commands have their own limits.
+PATIENCE: Final = 600.0
+#: Seconds that agents have to end when the daemon does.
+FAREWELL: Final = 5.0
+
+#: Isolated: no variable of ours and nothing in the present folder changes what it imports.
+COMMAND: Final = (sys.executable, "-I", "-m", "delivery.agent")
+
+_log = logging.getLogger("delivery.agent")
+
+
+class NotBegun(Exception):
+    """The agent was gone before it had all of its work: nothing was done."""
+
+
+class Agent:
+    """A running agent. Its socket is closed by whoever lets go of it last: the thread at work, or the loop at its end."""
+
+    def __init__(self, who: Identity, process: subprocess.Popen[bytes], wire: Wire) -> None:
+        self.who = who
+        self.process = process
+        self._wire = wire
+        self._lock = threading.Lock()
+        self._is_at_work = False
+        self._has_ended = False
+
+    def make(self, deposits: Sequence[Deposit], commit: Commit) -> list[Result]:
+        """Have it make deposits, from a thread; raises `NotBegun`, `Hangup`, `Abandoned` and `TimeoutError`."""
+        with self._lock:
+            if self._has_ended:
+                raise NotBegun
+            self._is_at_work = True
+        loaded = load(deposits)
+        try:
+            sound = [one for one in loaded if one.damage is None]
+            made = iter(self._make(sound, commit) if sound else [])
+            return [one.damage or next(made) for one in loaded]
+        finally:
+            for one in loaded:
+                one.close()
+            self._let_go(at_work=True)
+
+    def _make(self, loaded: Sequence[Loaded], commit: Commit) -> list[Result]:
+        self._wire.socket.settimeout(PATIENCE + sum(_limit(one.deposit) for one in loaded))
+        try:
+            send_deposits(self._wire, loaded)
+            self._wire.receive_json()
+        except Hangup as error:
+            raise NotBegun from error
+        while True:
+            word = self._wire.receive_json()
+            if "intents" in word:
+                self._wire.send_json({"refused": _commit(word["intents"], commit)})
+            elif "results" in word:
+                return [unpack_result(fields) for fields in word["results"]]
+            else:
+                _log.error("the agent of %s: %s", self.who.name, word.get("trouble"))
+                raise Hangup("an unexpected error")
+
+    def _let_go(self, *, at_work: bool) -> None:
+        with self._lock:
+            self._is_at_work = self._is_at_work and not at_work
+            if self._has_ended and not self._is_at_work:
+                self._wire.close()
+
+    def ended(self) -> None:
+        """Its process is over."""
+        self._has_ended = True
+        self.process.wait()
+        self._let_go(at_work=False)
+
+    def dismiss(self) -> None:
+        """Let it end: it notices between two steps, and so does a thread that waits for it."""
+        with self._lock:
+            self._wire.hang_up()
+
+    def kill(self) -> None:
+        """End it at once."""
+        with suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGKILL)
+
+
+def _commit(fields: Sequence[dict[str, Any]], commit: Commit) -> str:
+    """Why the intents could not be committed; empty when they are."""
+    try:
+        commit_from_thread(commit, [unpack_intent(one) for one in fields])
+    except Refused as refused:
+        return refused.outcome.reply.text
+    return ""
+
+
+def start_agent(who: Identity, command: Sequence[str]) -> Agent:
+    """Start one; raises `OSError`. Blocks for the time of an exec."""
+    near, far = socket.socketpair()
+    with far:
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [*command, str(far.fileno()), who.name, str(who.uid), str(who.gid), ",".join(map(str, who.groups))],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[far.fileno()],
+                env={},
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError:
+            near.close()
+            raise
+    return Agent(who, process, Wire(near))
+
+
+class AgentHands:
+    """See the module. ``mail_dir`` holds the mailboxes of the system's users."""
+
+    def __init__(self, commit: Commit, mail_dir: str, command: Sequence[str] = COMMAND, idle: float = IDLE) -> None:
+        self._commit = commit
+        self._mail_dir = mail_dir
+        self._command = command
+        self._keep = idle
+        self._limiter = anyio.CapacityLimiter(MAX_SESSIONS)
+        self._room = anyio.Semaphore(MAX_SESSIONS)
+        #: Those without work, the longest idle first.
+        self._idle: OrderedDict[Agent, asyncio.TimerHandle] = OrderedDict()
+        #: All that have not ended, with a descriptor that tells when they do.
+        self._running: dict[Agent, int] = {}
+        self._ended = anyio.Event()
+
+    @property
+    def running(self) -> list[Agent]:
+        """Agents that have not ended."""
+        return list(self._running)
+
+    async def make(self, who: Identity, deposits: Sequence[Deposit]) -> list[Result]:
+        """See `Hands`."""
+        try:
+            async with self._room:
+                return await self._make(who, deposits)
+        except Refused as refused:
+            return [refused.outcome] * len(deposits)
+        except (NotBegun, OSError) as error:
+            why = getattr(error, "strerror", None) or "it ended at once"
+            text = f"no delivery process could be started for {who.name}: {why}"
+            return [deferred("4.3.0", text, Stage.ROUTE)] * len(deposits)
+
+    async def _make(self, who: Identity, deposits: Sequence[Deposit]) -> list[Result]:
+        who = await to_thread.run_sync(prepare_mailboxes, self._mail_dir, who, deposits, limiter=self._limiter)
+        while (kept := self._kept(who)) is not None:
+            with suppress(NotBegun):
+                return await self._work(kept, deposits)
+        return await self._work(await self._start(who), deposits)
+
+    async def _work(self, agent: Agent, deposits: Sequence[Deposit]) -> list[Result]:
+        try:
+            results = await to_thread.run_sync(
+                agent.make, deposits, self._commit, abandon_on_cancel=True, limiter=self._limiter
+            )
+        except (Hangup, Abandoned, OSError) as error:
+            agent.kill()
+            _log.warning("the delivery process of %s ended at work: %s", agent.who.name, error)
+            text = f"the delivery process of {agent.who.name} ended at work"
+            return [deferred("4.3.0", text)] * len(deposits)
+        except BaseException:
+            agent.dismiss()
+            raise
+        self._rest(agent)
+        return results
+
+    def _kept(self, who: Identity) -> Agent | None:
+        agent = next((agent for agent in self._idle if agent.who == who), None)
+        if agent is not None:
+            self._idle.pop(agent).cancel()
+        return agent
+
+    async def _start(self, who: Identity) -> Agent:
+        with anyio.CancelScope(shield=True):
+            agent = await to_thread.run_sync(start_agent, who, self._command, limiter=self._limiter)
+        self._watch(agent)
+        return agent
+
+    def _watch(self, agent: Agent) -> None:
+        pidfd = os.pidfd_open(agent.process.pid)
+        self._running[agent] = pidfd
+        asyncio.get_running_loop().add_reader(pidfd, self._has_ended, agent)
+
+    def _has_ended(self, agent: Agent) -> None:
+        pidfd = self._running.pop(agent)
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
+        agent.ended()
+        if agent in self._idle:
+            self._idle.pop(agent).cancel()
+        if not self._running:
+            self._ended.set()
+
+    def _rest(self, agent: Agent) -> None:
+        if agent not in self._running:
+            return
+        if len(self._idle) == MAX_IDLE:
+            self._dismiss(next(iter(self._idle)))
+        self._idle[agent] = asyncio.get_running_loop().call_later(self._keep, self._dismiss, agent)
+
+    def _dismiss(self, agent: Agent) -> None:
+        self._idle.pop(agent).cancel()
+        agent.dismiss()
+
+    async def aclose(self) -> None:
+        """See the module."""
+        for agent in self.running:
+            agent.dismiss()
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(FAREWELL):
+                await self._until_ended()
+            for agent in self.running:
+                agent.kill()
+            await self._until_ended()
+
+    async def _until_ended(self) -> None:
+        while self._running:
+            self._ended = anyio.Event()
+            await self._ended.wait()
+
+
+def prepare_mailboxes(mail_dir: str, who: Identity, deposits: Sequence[Deposit]) -> Identity:
+    """Make the mailboxes that are missing in ``mail_dir``; the identity that can lock them.
+
+    Where the directory belongs to a group that may write (Debian's ``mail``), only its members can make a dot-lock: the
+    agent of a mailbox becomes one, no other agent does. Raises `Refused`.
+    """
+    paths = {one.method.path for one in deposits if isinstance(one.method, ToMbox)}
+    for path in paths:
+        if os.path.dirname(path) != mail_dir:
+            continue
+        try:
+            mbox.make_directory(mail_dir)
+            mbox.make(path, who.uid, who.gid)
+            found = os.stat(mail_dir)
+        except OSError as error:
+            raise Refused(mailbox_trouble(error, path)) from error
+        if found.st_mode & stat.S_IWGRP and found.st_gid:
+            who = who.with_group(found.st_gid)
+    return who
+
+
+def _limit(deposit: Deposit) -> float:
+    return deposit.method.limit if isinstance(deposit.method, ToCommand) else 0.0

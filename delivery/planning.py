@@ -1,0 +1,192 @@
+"""Plans: of a claimed envelope and its action, whose deposit it is and what exactly is to be done.
+
+Guarantees: the plan of an envelope is the same at every attempt, as long as the configuration and the user are; so a
+repetition recognises what an attempt before it left. An address is never more than data in it.
+
+Failure: `Refused` with a deferral for what the operator can mend (no such user, a wrong format specifier), and with a
+failure for what nobody can (a command for root, an address that leads out of its directory).
+
+RFC 5321 4.4 (Return-Path; written for the null sender too). smtpd.conf(5), MDA COMMANDS (the environment).
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from delivery.deposit import Deposit, Method, Refused, ToCommand, ToMaildir, ToMbox, deferred, failed
+from delivery.identity import Identity, NoSuchUser, identity_of
+from delivery.local import NOWHERE
+from delivery.specifiers import SpecifierError, UnfitValue, expand_path
+from delivery.words import SHELL, arguments
+from policy.config import Command, LocalAction, Maildir, Mbox
+from spool.address import Address
+from spool.intent import MboxIntent
+from spool.layout import Layout
+from spool.message import Claimed
+from spool.outcome import Stage
+
+#: Who runs commands and writes files that aliases name, when the daemon runs as root.
+ALIAS_USER: Final = "_smtpm"
+#: Where a command without a slash is looked for.
+COMMAND_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+#: Who a message without a sender comes from, as mailboxes put it.
+NO_SENDER: Final = "MAILER-DAEMON"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A deposit, and who makes it."""
+
+    who: Identity
+    deposit: Deposit
+
+
+def local_header(one: Claimed) -> bytes:
+    """What is put before every message that stays on this machine; lines end in LF."""
+    sender, recipient = one.message.return_path, one.envelope.recipient.address
+    return f"Return-Path: <{sender}>\nDelivered-To: {recipient}\n".encode("utf-8", "surrogateescape")
+
+
+class Planner:
+    """Plans for one batch. ``instance`` is the spool's name. May block for as long as name services do."""
+
+    def __init__(self, layout: Layout, instance: str, since: int) -> None:
+        self._layout = layout
+        self._instance = instance
+        self._since = since
+        self._known: dict[str, Identity] = {}
+
+    def plan(self, one: Claimed, action: LocalAction, earlier: MboxIntent | None) -> Plan:
+        """See the module. ``earlier`` is what the attempt before was about to append to an mbox."""
+        try:
+            who = self._identity(self._user(one, action))
+            method = self._method(one, action, who, earlier)
+        except NoSuchUser as error:
+            raise Refused(deferred("4.3.0", str(error), Stage.ROUTE)) from error
+        except SpecifierError as error:
+            raise Refused(deferred("4.3.5", str(error), Stage.ROUTE)) from error
+        except UnfitValue as error:
+            raise Refused(failed("5.1.3", str(error))) from error
+        deposit = Deposit(
+            envelope=one.envelope.id,
+            method=method,
+            header=local_header(one),
+            address=str(one.envelope.destination.address),
+            body=one.body,
+            tried_before=was_tried(one, self._since),
+        )
+        return Plan(who, deposit)
+
+    def _identity(self, name: str) -> Identity:
+        known = self._known.get(name)
+        if known is None:
+            known = self._known[name] = identity_of(name)
+        return known
+
+    def _user(self, one: Claimed, action: LocalAction) -> str:
+        if name := action.user or one.envelope.destination.user:
+            return name
+        return ALIAS_USER if os.geteuid() == 0 else own_name()
+
+    def _method(self, one: Claimed, action: LocalAction, who: Identity, earlier: MboxIntent | None) -> Method:
+        target = one.envelope.destination.target
+        if target.startswith("|"):
+            return self._command(one, target[1:].strip(), who)
+        if target:
+            path = NOWHERE if target == self._layout.root + NOWHERE else target
+            return self._mbox(one, path, earlier)
+        match action:
+            case Maildir(path=path):
+                return self._maildir(one, path, who)
+            case Mbox():
+                return self._mbox(one, f"{self._layout.mail_dir}/{_file_name(who.name)}", earlier)
+            case Command(command=command):
+                return self._command(one, command, who)
+            case _:
+                raise SpecifierError(f'action "{action.name}" is not for local deposits')
+
+    def _maildir(self, one: Claimed, path: str, who: Identity) -> ToMaildir:
+        path = expand_path(path, self._values(one, who, path))
+        if path.startswith("~/"):
+            path = path[2:]
+        name = ".".join((str(int(one.message.received_at)), f"M{one.message.id}E{_ordinal(one)}", self._instance))
+        folder = one.envelope.destination.extension.replace("/", ":").replace("%", ":")
+        # A folder's name begins where the dot of its directory ends: "." would be the parent.
+        return ToMaildir(os.path.join(who.home, path), name, folder.lstrip("."))
+
+    def _mbox(self, one: Claimed, path: str, earlier: MboxIntent | None) -> ToMbox:
+        sender = str(one.message.return_path) or NO_SENDER
+        return ToMbox(path, sender, float(int(one.message.received_at)), earlier)
+
+    def _values(self, one: Claimed, who: Identity, text: str) -> Mapping[str, str]:
+        """What the specifiers in ``text`` may stand for. The user is the recipient, whoever makes the deposit."""
+        destination = one.envelope.destination
+        user = destination.user or who.name
+        values = {"user.username": user, "mbox.from": str(one.message.return_path) or NO_SENDER}
+        if "user.directory" in text.lower():
+            values["user.directory"] = self._identity(user).home
+        values.update(_parts("sender", one.message.return_path))
+        values.update(_parts("rcpt", one.envelope.recipient.address))
+        values.update(_parts("dest", destination.address))
+        return values
+
+    def _command(self, one: Claimed, command: str, who: Identity) -> ToCommand:
+        if who.uid == 0:
+            raise Refused(failed("5.7.1", f"MDA not allowed to deliver to: {who.name}"))
+        return ToCommand(arguments(command, self._values(one, who, command)), _environment(one, who), who.home or "/")
+
+
+def was_tried(one: Claimed, since: int) -> bool:
+    """Whether an attempt before this one may have left something in the mailbox.
+
+    ``since`` is when this process began (spool ms): a process before it may have ended in the middle of an attempt.
+    """
+    return one.was_in_flight or one.envelope.attempts > 0 or one.message.arrived < since
+
+
+def own_name() -> str:
+    """The name of the user who runs this; raises `NoSuchUser`."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError as error:
+        raise NoSuchUser(f"no user has the uid {os.geteuid()} on this system") from error
+
+
+def _ordinal(one: Claimed) -> str:
+    return one.envelope.id.partition(".")[2]
+
+
+def _file_name(user: str) -> str:
+    if "/" in user or user.startswith("."):
+        raise UnfitValue(f"{user!r} is no name for a mailbox")
+    return user
+
+
+def _parts(name: str, address: Address) -> dict[str, str]:
+    return {name: str(address), f"{name}.user": address.local, f"{name}.domain": address.domain}
+
+
+def _environment(one: Claimed, who: Identity) -> dict[str, str]:
+    """Exactly what smtpd.conf(5) promises, and two names that stay the same when a command is run again."""
+    recipient, destination = one.envelope.recipient.address, one.envelope.destination
+    environment = {
+        "PATH": COMMAND_PATH,
+        "DOMAIN": recipient.domain,
+        "HOME": who.home,
+        "ORIGINAL_RECIPIENT": str(recipient),
+        "RECIPIENT": str(destination.address),
+        "SHELL": SHELL,
+        "LOCAL": recipient.local,
+        "LOGNAME": who.name,
+        "USER": who.name,
+        "SENDER": str(one.message.return_path),
+        "MESSAGE_ID": one.message.id,
+        "ENVELOPE_ID": one.envelope.id,
+    }
+    if destination.extension:
+        environment["EXTENSION"] = destination.extension
+    return environment

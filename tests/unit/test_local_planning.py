@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import os
+import pwd
+from dataclasses import replace
+
+import pytest
+
+from delivery.deposit import Refused, ToCommand, ToMaildir, ToMbox
+from delivery.planning import Plan, Planner, local_header
+from policy.config import Command, LocalAction, Maildir, Mbox
+from spool.address import Address
+from spool.intent import MboxIntent
+from spool.layout import Layout
+from spool.message import Claimed
+from spool.outcome import Deferred, Failed
+from tests.tools.claims import claimed
+
+ME = pwd.getpwuid(os.geteuid())
+LAYOUT = Layout("/r", "/r/etc", "/r/spool", "/r/run", "/r/var/mail")
+#: A system user without privileges that every Debian has.
+GAMES = pwd.getpwnam("games")
+
+
+def plan(one: Claimed, action: LocalAction, earlier: MboxIntent | None = None, since: int = 0) -> Plan:
+    return Planner(LAYOUT, "x1", since).plan(one, action, earlier)
+
+
+def refused(one: Claimed, action: LocalAction) -> Deferred | Failed:
+    with pytest.raises(Refused) as caught:
+        plan(one, action)
+    return caught.value.outcome
+
+
+def maildir(one: Claimed, path: str = "~/Maildir") -> ToMaildir:
+    method = plan(one, Maildir(name="local", path=path)).deposit.method
+    assert isinstance(method, ToMaildir)
+    return method
+
+
+def test_a_maildir_lies_in_the_users_home_and_its_file_has_a_name_for_ever() -> None:
+    method = maildir(claimed(ME.pw_name, ordinal=3))
+    assert method.path == f"{ME.pw_dir}/Maildir"
+    assert method.name == "1700000000.M00000000000000000001E3.x1"
+    assert maildir(claimed(ME.pw_name, ordinal=3, attempts=4)) == method
+
+
+def test_a_path_may_hold_specifiers_and_be_absolute() -> None:
+    one = claimed(ME.pw_name, address=Address("Bob", "Example.ORG"))
+    path = "/srv/%{dest.domain:lowercase}/%{dest.user}"
+    assert maildir(one, path).path == "/srv/example.org/Bob"
+
+
+@pytest.mark.parametrize(("extension", "folder"), [("lists", "lists"), ("a/b", "a:b"), (".", ""), ("..", ""), ("", "")])
+def test_a_tag_names_a_folder_inside_the_maildir(extension: str, folder: str) -> None:
+    assert maildir(claimed(ME.pw_name, extension=extension)).folder == folder
+
+
+def test_an_mbox_has_the_users_name_in_the_directory_of_mailboxes() -> None:
+    method = plan(claimed(ME.pw_name), Mbox(name="local")).deposit.method
+    assert method == ToMbox(f"/r/var/mail/{ME.pw_name}", "ann@example.com", 1_700_000_000.0)
+
+
+def test_a_file_that_an_alias_names_is_an_mbox_whatever_the_action() -> None:
+    one = claimed("", target="/r/srv/archive", sender="")
+    for action in (Mbox(name="local"), Maildir(name="local"), Command(name="local", command="procmail")):
+        method = plan(one, replace(action, user=ME.pw_name)).deposit.method
+        assert method == ToMbox("/r/srv/archive", "MAILER-DAEMON", 1_700_000_000.0)
+
+
+def test_the_null_device_is_itself_below_a_root_too() -> None:
+    method = plan(claimed("", target="/r/dev/null"), Mbox(name="local", user=ME.pw_name)).deposit.method
+    assert isinstance(method, ToMbox)
+    assert method.path == "/dev/null"
+
+
+def test_a_command_has_exactly_the_promised_environment() -> None:
+    one = claimed(GAMES.pw_name, recipient="list@lists.example.org", extension="tag")
+    result = plan(one, Command(name="local", command="procmail -f %{sender}"))
+    method = result.deposit.method
+    assert isinstance(method, ToCommand)
+    assert result.who.uid == GAMES.pw_uid
+    assert method.arguments == ("procmail", "-f", "ann@example.com")
+    assert method.folder == GAMES.pw_dir
+    assert method.environment == {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "DOMAIN": "lists.example.org",
+        "HOME": GAMES.pw_dir,
+        "ORIGINAL_RECIPIENT": "list@lists.example.org",
+        "RECIPIENT": "games@example.org",
+        "SHELL": "/bin/sh",
+        "LOCAL": "list",
+        "LOGNAME": "games",
+        "USER": "games",
+        "SENDER": "ann@example.com",
+        "EXTENSION": "tag",
+        "MESSAGE_ID": "00000000000000000001",
+        "ENVELOPE_ID": "00000000000000000001.1",
+    }
+
+
+def test_the_null_sender_is_empty_in_the_environment_and_no_tag_means_no_extension() -> None:
+    method = plan(claimed(GAMES.pw_name, sender=""), Command(name="local", command="x %{mbox.from}")).deposit.method
+    assert isinstance(method, ToCommand)
+    assert method.environment["SENDER"] == ""
+    assert "EXTENSION" not in method.environment
+    assert method.arguments == ("x", "MAILER-DAEMON")
+
+
+@pytest.mark.parametrize("target", ["", "|procmail"])
+def test_a_command_never_runs_as_root(target: str) -> None:
+    outcome = refused(claimed("root", target=target), Command(name="local", command="procmail"))
+    assert isinstance(outcome, Failed)
+    assert outcome.reply.text == "MDA not allowed to deliver to: root"
+
+
+def test_an_action_with_a_user_delivers_as_that_user_for_recipients_of_its_own() -> None:
+    action = Maildir(name="local", path="/srv/%{user.username}", user=GAMES.pw_name)
+    result = plan(claimed("virtual"), action)
+    assert result.who.name == "games"
+    assert isinstance(result.deposit.method, ToMaildir)
+    assert result.deposit.method.path == "/srv/virtual"
+
+
+def test_a_user_who_is_gone_defers() -> None:
+    outcome = refused(claimed("no-such-user-here"), Mbox(name="local"))
+    assert isinstance(outcome, Deferred)
+    assert "no-such-user-here" in outcome.reply.text
+
+
+def test_a_wrong_specifier_defers_until_the_operator_has_mended_it() -> None:
+    outcome = refused(claimed(ME.pw_name), Maildir(name="local", path="~/%{nonsense}"))
+    assert isinstance(outcome, Deferred)
+    assert outcome.reply.status == "4.3.5"
+
+
+def test_an_address_that_leads_out_of_a_directory_fails() -> None:
+    one = claimed(ME.pw_name, address=Address("..", "example.org"))
+    outcome = refused(one, Maildir(name="local", path="/srv/%{dest.user}/Maildir"))
+    assert isinstance(outcome, Failed)
+
+
+def test_the_header_names_the_sender_and_the_recipient_as_given() -> None:
+    assert local_header(claimed("bob", recipient="list@example.org")) == (
+        b"Return-Path: <ann@example.com>\nDelivered-To: list@example.org\n"
+    )
+    assert local_header(claimed("bob", sender="")).startswith(b"Return-Path: <>\n")
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (claimed(ME.pw_name, arrived=2000), False),
+        (claimed(ME.pw_name, arrived=2000, attempts=1), True),
+        (claimed(ME.pw_name, arrived=2000, was_in_flight=True), True),
+        (claimed(ME.pw_name, arrived=500), True),
+    ],
+)
+def test_what_an_earlier_attempt_or_an_earlier_process_may_have_left_is_looked_for(
+    one: Claimed, expected: bool
+) -> None:
+    assert plan(one, Mbox(name="local"), since=1000).deposit.tried_before is expected
