@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+#: So much of a line is shown with a caret: what fits a wide terminal.
+MAX_SHOWN: Final = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,10 @@ class Finding:
         text = f"{where}: {word}{self.message}"
         if not self.source:
             return text
-        indent = "".join("\t" if char == "\t" else " " for char in self.source[: self.column - 1])
-        return f"{text}\n{self.source}\n{indent}^"
+        start = max(0, self.column - MAX_SHOWN // 2) if len(self.source) > MAX_SHOWN else 0
+        shown = self.source[start : start + MAX_SHOWN]
+        indent = "".join("\t" if char == "\t" else " " for char in shown[: self.column - 1 - start])
+        return f"{text}\n{shown}\n{indent}^"
 
 
 class PolicyError(Exception):

@@ -111,6 +111,8 @@ class Token:
     text: str
     source: Source
     offset: int
+    #: Whether it is a quoted string that goes on over the end of its line.
+    spans_lines: bool = False
 
     @property
     def place(self) -> Place:
@@ -158,10 +160,6 @@ class _Reading:
     #: The end of line behind its last token was read.
     is_ended: bool = False
 
-    @property
-    def is_expanding(self) -> bool:
-        return self.position < self.value_end
-
     def offset(self, index: int) -> int:
         return self.used_at if index < self.value_end else index + self.shift
 
@@ -175,6 +173,8 @@ class Lexer:
 
     def __init__(self, source: Source, macros: Macros) -> None:
         self.macros = macros
+        #: Comments that a backslash made swallow the next line.
+        self.long_comments: list[Place] = []
         self._readings = [_Reading(source, source.text)]
 
     @property
@@ -196,7 +196,11 @@ class Lexer:
                 token = self._end(reading)
             else:
                 reading.position = found.end()
-                token = self._token(reading, found.lastgroup or "", found.group(), reading.offset(start))
+                kind = found.lastgroup or ""
+                if kind == "macro" and start < reading.value_end:
+                    # A value's own dollar means nothing: values are not expanded again.
+                    kind = "stray"
+                token = self._token(reading, kind, found.group(), reading.offset(start))
             if token is not None:
                 return token
 
@@ -211,7 +215,11 @@ class Lexer:
 
     def _token(self, reading: _Reading, kind: str, text: str, offset: int) -> Token | None:
         match kind:
-            case "blank" | "comment":
+            case "blank":
+                return None
+            case "comment":
+                if "\n" in text:
+                    self.long_comments.append(reading.source.place(offset))
                 return None
             case "newline":
                 return Token(Kind.NEWLINE, "", reading.source, offset)
@@ -223,7 +231,7 @@ class Lexer:
                 return _checked(_word(reading, text, offset))
             case "quote":
                 return _checked(_quoted(reading, text[-1], offset))
-            case "macro" if not reading.is_expanding:
+            case "macro":
                 return self._macro(reading, text, offset)
         return Token(Kind.BAD, _stray_message(text), reading.source, offset)
 
@@ -252,9 +260,10 @@ def _quoted(reading: _Reading, quote: str, offset: int) -> Token:
         return Token(Kind.BAD, f"this quoted string has no end: {quote} is missing", reading.source, offset)
     reading.position = found.end()
     text = found.group(1)
-    if "\\" in text or "\n" in text:
+    spans_lines = "\n" in text
+    if "\\" in text or spans_lines:
         text = _QUOTED_ESCAPE[quote].sub(lambda match: match.group(1) or "", text)
-    return Token(Kind.QUOTED, text, reading.source, offset)
+    return Token(Kind.QUOTED, text, reading.source, offset, spans_lines)
 
 
 def _checked(token: Token) -> Token:

@@ -18,7 +18,7 @@ from policy.build.tables import TableShelf
 from policy.build.workbench import Workbench
 from policy.check import check
 from policy.config import Config
-from policy.errors import ConfigError, Finding, Place
+from policy.errors import ConfigError, Finding, Place, TableUnavailable
 from policy.grammar.statements import read_script
 from policy.grammar.syntax import Script
 from policy.host import Host, KernelHost
@@ -48,8 +48,12 @@ def load_config(path: str, layout: Layout, macros: Mapping[str, str], host: Host
     shelf = TableShelf(script, path, layout, findings, notes)
     bench = Workbench(script, layout, host, findings, shelf, {})
     name = server_name(layout, host)
-    assembled = assemble(bench, name)
-    check(bench, assembled, name)
+    try:
+        assembled = assemble(bench, name)
+        check(bench, assembled, name)
+    except TableUnavailable as error:
+        # A table that was read a moment ago is gone already.
+        raise ConfigError(_in_order([*findings, Finding.at(Place(path), str(error))], path)) from error
     errors = tuple(finding for finding in findings if not finding.is_warning)
     if errors:
         raise ConfigError(_in_order(errors, path))

@@ -137,12 +137,14 @@ def _addresses(bench: Workbench, statement: ListenStatement) -> tuple[str, ...]:
         bench.complain(
             statement.place, f'"{statement.on}" is no interface, IP address or host name of this machine{meant}'
         )
-    for family, version in (("inet4", 4), ("inet6", 6)):
-        if found and (given := statement.options.find(family)):
-            found = tuple(address for address in found if _version(address) == version)
-            if not found:
-                bench.complain(given.place, f'"{statement.on}" has no IPv{version} address')
-    return found
+    family = statement.options.find("inet4", "inet6")
+    if family is None or not found:
+        return found
+    version = 4 if family.word == "inet4" else 6
+    fitting = tuple(address for address in found if _version(address) == version)
+    if not fitting:
+        bench.complain(family.place, f'"{statement.on}" has no IPv{version} address')
+    return fitting
 
 
 def _meant(bench: Workbench, on: str) -> tuple[str, ...]:

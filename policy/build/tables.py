@@ -92,17 +92,23 @@ class TableShelf:
         return self.tables.get(use.name)
 
     def _implicit(self, use: NamedTable) -> None:
-        declared = did_you_mean(use.name, self.script.names("table"), "declared are")
+        folder = os.path.dirname(self.path)
+        declared = self._meant(use.name, folder)
         if not _IMPLICIT_NAME.fullmatch(use.name):
             self.complain(use.place, f'no table "{use.name}" is declared{declared}')
             return
-        path = os.path.join(os.path.dirname(self.path), use.name)
+        path = os.path.join(folder, use.name)
         if not os.path.lexists(path):
             tried = f'no table "{use.name}" is declared, and there is no file {path} beside the configuration'
             self.complain(use.place, tried + declared)
             return
         self._open(use.name, path, use.place, is_beside=True)
         self.notes.append(f'{use.place}: table "{use.name}" is not declared: the file {path} is used')
+
+    def _meant(self, name: str, folder: str) -> str:
+        names = self.script.names("table")
+        near = did_you_mean(name, [*names, *_files_in(folder)])
+        return near if near.endswith("?") else did_you_mean(name, names, "declared are")
 
     def _open(self, name: str, path: str, place: Place, *, is_beside: bool = False) -> None:
         table = FileTable(name, path if is_beside else self.layout.inside(path))
@@ -119,6 +125,13 @@ class TableShelf:
     def _literal(self, use: LiteralTable) -> Table:
         self.literals += 1
         return inline(f"<{use.place}>", use)
+
+
+def _files_in(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder or ".")
+    except OSError:
+        return []
 
 
 def entries_of(use: TableUse, table: Table) -> list[Word]:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from policy.errors import Place
 from policy.grammar.cursor import Cursor
 from policy.grammar.syntax import Argument, Given, LiteralTable, NamedTable, Number, Options, TableUse, Word
 from policy.grammar.vocabulary import DIRECTIVES, REGEX_LATER, Option, Takes
@@ -89,7 +90,7 @@ def literal(cursor: Cursor) -> LiteralTable:
     values: list[Word] = []
     cursor.skip_newlines()
     while not cursor.at_mark("}") or not keys:
-        keys.append(_element(cursor, start.line))
+        keys.append(_element(cursor, start))
         if cursor.accept_mark("=", "=>"):
             values.append(cursor.string('a value after "="'))
         if values and len(values) != len(keys):
@@ -116,18 +117,18 @@ def options(cursor: Cursor, known: Mapping[str, Option], owner: str, ends: tuple
     return Options(tuple(given))
 
 
-def option(cursor: Cursor, known: Mapping[str, Option], owner: str) -> Given:
-    """One word of ``known`` with what it takes."""
+def option(cursor: Cursor, known: Mapping[str, Option], owner: str, noun: str = "option") -> Given:
+    """One word of ``known`` with what it takes; messages call it the ``noun`` of ``owner``."""
     token = cursor.token
     if token.kind is Kind.QUOTED and token.text in known:
-        cursor.fail(token.place, f'"{token.text}" is an option of {owner} only without quotes')
+        cursor.fail(token.place, f'"{token.text}" is a {noun} of {owner} only without quotes')
     if token.kind not in (Kind.KEYWORD, Kind.WORD):
-        cursor.fail_expecting(f"an option of {owner} ({', '.join(known)})")
+        cursor.fail_expecting(f"a {noun} of {owner} ({', '.join(_supported(known))})")
     if token.text not in known:
-        cursor.fail(token.place, f'unknown option "{token.text}" of {owner}{did_you_mean(token.text, known)}')
+        cursor.fail(token.place, f'unknown {noun} "{token.text}" of {owner}{_hint(token.text, known)}')
     spec = known[token.text]
     if spec.later:
-        cursor.complain(token.place, f'not supported yet: "{spec.word}" of {owner} ({spec.later})')
+        cursor.complain(token.place, f'not supported yet: "{spec.word}" ({spec.later})')
     cursor.advance()
     argument = _ARGUMENTS[spec.takes](cursor, spec.word)
     modifier = cursor.accept_word(spec.modifier) if spec.modifier else None
@@ -136,13 +137,23 @@ def option(cursor: Cursor, known: Mapping[str, Option], owner: str) -> Given:
     return Given(spec.word, token.place, argument, modifier is not None)
 
 
+def _supported(known: Mapping[str, Option]) -> list[str]:
+    return [word for word, spec in known.items() if not spec.later]
+
+
+def _hint(word: str, known: Mapping[str, Option]) -> str:
+    # Somebody may have meant a word that is not supported yet, but it need not be advertised.
+    hint = did_you_mean(word, known)
+    return hint if "?" in hint or "since" in hint else did_you_mean(word, _supported(known))
+
+
 def _already(group: str, word: str, before: str, owner: str) -> str:
     return f'"{word}" twice in {owner}' if word == before else f'{group} of {owner} is given already, by "{before}"'
 
 
-def _element(cursor: Cursor, opened: int) -> Word:
-    if cursor.token.kind is Kind.END or cursor.at_word(*DIRECTIVES):
-        cursor.fail_expecting(f'"}}" to close the "{{" of line {opened}')
+def _element(cursor: Cursor, opened: Place) -> Word:
+    if cursor.token.kind is Kind.END or (cursor.at_line_start and cursor.at_word(*DIRECTIVES)):
+        cursor.fail(opened, f'this "{{" is not closed: expected "}}" before {cursor.described()}')
     return cursor.string('an element of the table, or "}"')
 
 

@@ -18,6 +18,11 @@ from policy.lexer import Kind, Lexer, Token
 #: A configuration with more errors than this is not one; the first ones are what helps.
 MAX_FINDINGS: Final = 200
 
+_QUOTING_HINTS: Final = {
+    Kind.KEYWORD: ", which is a word of the language (in quotes it would be a name)",
+    Kind.NUMBER: " (in quotes it would be a string)",
+}
+
 
 class Misread(Exception):
     """A directive cannot be read any further."""
@@ -33,8 +38,11 @@ class Cursor:
     def __init__(self, lexer: Lexer, findings: list[Finding]) -> None:
         self.lexer = lexer
         self.token = lexer.next()
+        #: Whether the next token is the first of its line.
+        self.at_line_start = True
         self._findings = findings
         self._depth = 0
+        self._long_quote: Token | None = None
 
     @property
     def at_end(self) -> bool:
@@ -51,6 +59,9 @@ class Cursor:
         token = self.token
         if token.kind is Kind.MARK:
             self._depth += (token.text == "{") - (token.text == "}")
+        if token.spans_lines:
+            self._long_quote = token
+        self.at_line_start = token.kind is Kind.NEWLINE
         self.token = self.lexer.next()
         return token
 
@@ -89,14 +100,18 @@ class Cursor:
         """Nothing may be left on the line."""
         if not self.at_line_end:
             self.fail_expecting("the end of the line")
-        self._depth = 0
+        self._begin_anew()
 
     def skip_directive(self) -> None:
         """Go to the next line that is not within braces, or that begins like a directive."""
+        has_moved = False
         while not self.at_end:
-            if self.advance().kind is Kind.NEWLINE and (self._depth <= 0 or self.at_word(*DIRECTIVES)):
+            is_within = self._depth > 0
+            if self.at_line_start and (self.at_word(*DIRECTIVES) if is_within else has_moved):
                 break
-        self._depth = 0
+            self.advance()
+            has_moved = True
+        self._begin_anew()
 
     def complain(self, place: Place, message: str) -> None:
         """Note an error and go on."""
@@ -104,21 +119,27 @@ class Cursor:
 
     def fail(self, place: Place, message: str) -> NoReturn:
         """Give the directive up."""
+        if self._long_quote:
+            message += f" (the quoted string that begins at {self._long_quote.place} goes on over line ends)"
         raise Misread(Finding.at(place, message))
 
     def fail_expecting(self, what: str) -> NoReturn:
         """Give the directive up, because the next token is not ``what``."""
         token = self.token
-        self.fail(token.place, token.text if token.kind is Kind.BAD else f"expected {what}, found {_described(token)}")
+        if token.kind is Kind.BAD:
+            self.fail(token.place, token.text)
+        self.fail(token.place, f"expected {what}, found {self.described()}{_QUOTING_HINTS.get(token.kind, '')}")
 
+    def described(self) -> str:
+        """The next token in words."""
+        match self.token.kind:
+            case Kind.NEWLINE | Kind.END:
+                return f"the {self.token.kind.value}"
+            case Kind.NUMBER:
+                return f"the number {self.token.text}"
+            case _:
+                return f'"{self.token.text}"'
 
-def _described(token: Token) -> str:
-    match token.kind:
-        case Kind.NEWLINE | Kind.END:
-            return f"the {token.kind.value}"
-        case Kind.KEYWORD:
-            return f'"{token.text}", which is a word of the language (in quotes it would be a name)'
-        case Kind.NUMBER:
-            return f"the number {token.text} (in quotes it would be a string)"
-        case _:
-            return f'"{token.text}"'
+    def _begin_anew(self) -> None:
+        self._depth = 0
+        self._long_quote = None

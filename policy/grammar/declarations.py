@@ -50,7 +50,7 @@ def action(cursor: Cursor, script: Script, _place: Place) -> None:
         cursor.fail(name.place, "an action needs a name")
     if cursor.token.kind not in (Kind.WORD, Kind.KEYWORD):
         cursor.fail_expecting(f"what the action does ({', '.join(METHODS)})")
-    method = option(cursor, METHODS, "an action")
+    method = option(cursor, METHODS, "an action", "method")
     known = RELAY_OPTIONS if method.word == "relay" else LOCAL_OPTIONS
     given = options(cursor, known, f'action "{name.text}" ({method.word})')
     cursor.end_directive()

@@ -11,6 +11,7 @@ from policy.grammar.cursor import Cursor
 from policy.grammar.syntax import Given, RuleStatement, Script, Word
 from policy.grammar.vocabulary import CONDITIONS, FOR_FORMS, FROM_FORMS
 from policy.suggestion import did_you_mean
+from policy.tables.table import network_of
 
 _PARTS: Final = ("from", "for", *CONDITIONS, "reject", "action")
 
@@ -64,7 +65,10 @@ def _part(cursor: Cursor, draft: _Draft) -> None:
 
 
 def _from(cursor: Cursor, draft: _Draft, negated: bool) -> None:
-    form = replace(option(cursor, FROM_FORMS, '"from"'), negated=negated)
+    text = cursor.token.text
+    if cursor.token.is_string and text not in FROM_FORMS and network_of(text):
+        cursor.fail(cursor.token.place, f'"from" takes an address only after "src"; did you mean: src "{text}"?')
+    form = replace(option(cursor, FROM_FORMS, '"from"', "form"), negated=negated)
     if form.word == "mail-from":
         # smtpd.conf(5): short for "from any mail-from", and "!" is about the sender.
         draft.conditions.append(form)
@@ -73,4 +77,7 @@ def _from(cursor: Cursor, draft: _Draft, negated: bool) -> None:
 
 
 def _for(cursor: Cursor, draft: _Draft, negated: bool) -> None:
-    draft.destination = replace(option(cursor, FOR_FORMS, '"for"'), negated=negated)
+    text = cursor.token.text
+    if cursor.token.is_string and text not in FOR_FORMS and "." in text:
+        cursor.fail(cursor.token.place, f'"for" takes a domain only after "domain"; did you mean: domain "{text}"?')
+    draft.destination = replace(option(cursor, FOR_FORMS, '"for"', "form"), negated=negated)

@@ -6,7 +6,7 @@ Guarantees: `read_script` reads to the end whatever the text is, and says everyt
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 from policy.errors import Finding, Place
 from policy.grammar import declarations, rule, settings
@@ -48,6 +48,8 @@ def read_script(source: Source, macros: Macros, opener: Opener, findings: list[F
         except Misread as error:
             findings.append(error.finding)
             cursor.skip_directive()
+    doubt = "the backslash makes the next line part of this comment"
+    findings += [Finding.at(place, doubt, is_warning=True) for place in cursor.lexer.long_comments]
     return script
 
 
@@ -66,7 +68,17 @@ def _directive(cursor: Cursor, script: Script, opener: Opener) -> None:
             cursor.fail(token.place, f'unknown directive "{word.text}"{did_you_mean(word.text, DIRECTIVES)}')
         settings.macro(cursor, word)
     else:
-        cursor.fail_expecting(f"a directive ({', '.join(DIRECTIVES)}) or NAME = VALUE")
+        _fail_directive(cursor)
+
+
+def _fail_directive(cursor: Cursor) -> NoReturn:
+    token = cursor.token
+    if token.kind is Kind.KEYWORD:
+        cursor.advance()
+        if cursor.at_mark("="):
+            cursor.fail(token.place, f'"{token.text}" is a word of the language, so it cannot be the name of a macro')
+        cursor.fail(token.place, f'no directive begins with "{token.text}"{did_you_mean("", DIRECTIVES)}')
+    cursor.fail_expecting(f"a directive ({', '.join(DIRECTIVES)}) or NAME = VALUE")
 
 
 def _include(cursor: Cursor, opener: Opener, including: Source) -> None:

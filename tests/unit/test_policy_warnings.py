@@ -1,0 +1,155 @@
+"""What is allowed in a configuration and yet probably not meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from policy.pki import selfsigned
+from tests.tools.configured import Configured, FakeHost
+
+AUTH_LISTENER = """pki mail.example.org cert "/mail.example.org.crt"
+pki mail.example.org key "/mail.example.org.key"
+listen on {on} tls pki mail.example.org auth <creds>
+action "local" mbox
+action "out" relay
+match from any for domain "example.org" action "local"
+"""
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Configured:
+    configured = Configured(tmp_path)
+    selfsigned(str(tmp_path), "mail.example.org")
+    configured.write("creds", "ann $6$x$y\n")
+    configured.write("secrets", "isp user:password\n")
+    configured.write("domains", "example.org\n")
+    return configured
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("from any for any", "for local"),
+        ("for any", "for local"),
+        ("from local for any", "from socket for any"),
+        ("for local", "for local"),
+        ("for any", "for any tls"),
+        ("for any tls", "for any tls auth"),
+        ("for domain <domains>", "for domain <domains> tls"),
+        ('for domain "a"', 'for domain { "a" }'),
+        ("! from local for any", "! from local for local"),
+    ],
+)
+def test_a_rule_behind_one_that_matches_all_it_does_never_matches(
+    configured: Configured, earlier: str, later: str
+) -> None:
+    (warning,) = configured.warnings(f"match {earlier} reject\nmatch {later} reject\n")
+    assert warning.startswith("2: this rule can never match")
+    assert warning.endswith("smtpd.conf:1 already")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("for local", "for any"),
+        ("for any", "from any for any"),
+        ("for any tls", "for any"),
+        ("for any tls", "for any ! tls"),
+        ("for any tls", "for any auth"),
+        ('for domain "a"', 'for domain "b"'),
+        ("! for any tls", "for any"),
+        ("! from local for any", "from local for any"),
+        ("from socket for any", "from local for any"),
+    ],
+)
+def test_a_rule_that_may_still_match_draws_no_warning(configured: Configured, earlier: str, later: str) -> None:
+    warnings = configured.warnings(f"match {earlier} reject\nmatch {later} reject\n")
+    assert [each for each in warnings if each.startswith("2:")] == []
+
+
+@pytest.mark.parametrize("conditions", ["! from any for any", "! for any"])
+def test_a_rule_for_nobody_never_matches(configured: Configured, conditions: str) -> None:
+    (warning,) = configured.warnings(f"match {conditions} reject\n")
+    assert warning == '1: this rule can never match: "any" leaves nothing to "!"'
+
+
+def test_an_action_that_no_rule_uses_is_noticed(configured: Configured) -> None:
+    assert configured.warnings('action "a" mbox\nmatch for any reject\n') == ['1: no rule uses action "a"']
+
+
+def test_secrets_that_others_can_read_are_complained_about_and_used(configured: Configured) -> None:
+    path = configured.write("secrets", "isp user:password\n", 0o644)
+    text = 'action "out" relay host "smtps://isp@h.example" auth <secrets>\nmatch for any action "out"\n'
+    assert configured.warnings(text) == [f'1: others can read the passwords in {path} (mode 0644): "chmod o= {path}"']
+    path.chmod(0o640)
+    assert configured.warnings(text) == []
+
+
+def test_a_label_that_its_table_does_not_know_is_noticed(configured: Configured) -> None:
+    text = 'action "out" relay host "smtps://ips@h.example" auth <secrets>\nmatch for any action "out"\n'
+    assert configured.warnings(text) == ['1: label "ips" is not in table "secrets"; did you mean "isp"?']
+
+
+def test_a_table_of_passwords_that_no_host_uses_is_noticed(configured: Configured) -> None:
+    text = 'action "out" relay host "smtps://h.example" auth <secrets>\nmatch for any action "out"\n'
+    assert configured.warnings(text) == ['1: "auth" is not used: no host has a label, as in "smtps://label@host"']
+
+
+def test_of_two_listeners_at_one_port_the_first_serves(configured: Configured) -> None:
+    loaded = configured.read(
+        'listen on localhost tag "first"\nlisten on "127.0.0.1" tag "second"\nmatch for any reject\n'
+    )
+    (warning,) = loaded.warnings
+    assert "port 25 of 127.0.0.1 is listened on already" in warning.message
+    assert [each.tag for each in loaded.config.listeners if each.address == "127.0.0.1"] == ["first"]
+
+
+def test_people_who_log_in_and_can_send_nowhere_are_noticed_with_the_line_that_is_missing(
+    configured: Configured,
+) -> None:
+    text = AUTH_LISTENER.format(on="eth0") + 'match for any action "out"\n'
+    (warning,) = configured.warnings(text)
+    assert warning.startswith("3: whoever logs in here")
+    line = warning.partition("the missing line is: ")[2]
+    assert line == 'match auth from any for any action "out"'
+    assert configured.warnings(text + line) == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        'match from auth for any action "out"',
+        'match from any auth for any action "out"',
+        'match from any for any action "out"',
+    ],
+)
+def test_a_rule_that_serves_logins_ends_that_warning(configured: Configured, rule: str) -> None:
+    assert configured.warnings(f"{AUTH_LISTENER.format(on='eth0')}{rule}\n") == []
+
+
+def test_logins_on_the_loopback_are_from_local_anyway(configured: Configured) -> None:
+    assert configured.warnings(AUTH_LISTENER.format(on="localhost") + 'match for any action "out"\n') == []
+
+
+def test_a_host_name_that_is_not_fully_qualified_is_noticed_with_the_file_to_set_it_in(tmp_path: Path) -> None:
+    configured = Configured(tmp_path, FakeHost("laptop"))
+    (warning,) = configured.warnings("match for any reject\n")
+    assert warning == (
+        '0: the server name "laptop" (the host name) is not fully qualified, and other servers may refuse it: '
+        f"write the full name into {configured.folder}/mailname"
+    )
+
+
+def test_a_comment_that_swallows_the_next_line_is_noticed(configured: Configured) -> None:
+    warnings = configured.warnings("match for any reject # and so on \\\nlisten on localhost\n")
+    assert warnings == ["1: the backslash makes the next line part of this comment"]
+
+
+def test_a_certificate_that_has_expired_is_a_warning_and_no_error(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("policy.pki.EXPIRY_WARNING", __import__("datetime").timedelta(days=400))
+    (warning,) = configured.warnings(AUTH_LISTENER.format(on="localhost") + 'match for any action "out"\n')
+    assert warning.startswith("1: the certificate in ")
