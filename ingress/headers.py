@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import email.utils
 import functools
-import ipaddress
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -111,8 +110,8 @@ def protocol(esmtp: bool, tls: bool, authenticated: bool, smtputf8: bool) -> str
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an IP address is this machine's own loopback; ``local``, the socket, counts as one."""
-    return address == "local" or ipaddress.ip_address(address).is_loopback
+    """Whether an IP address in its plain form is this machine's own loopback; ``local``, the socket, counts as one."""
+    return address in ("local", "::1") or address.startswith("127.")
 
 
 @functools.lru_cache(maxsize=4)

@@ -11,10 +11,16 @@ import pytest
 from spool.writer import SpoolWriter
 from tests.tools.certificates import CertificateAuthority
 from tests.tools.dialog import Client, play, read_dialog
+from tests.tools.loops import BOTH
 from tests.tools.smtp_server import HOST, smtp_server
 from tests.tools.spooled import take
 
 DIALOGS = sorted((Path(__file__).parents[1] / "dialogs").glob("*.dialog"))
+
+
+@pytest.fixture(params=BOTH)
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    return request.param
 
 
 @pytest.fixture(scope="module")

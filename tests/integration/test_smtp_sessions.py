@@ -16,11 +16,17 @@ from policy.config import Auth, Listener, ListenerTls
 from spool.writer import SpoolWriter
 from tests.tools.certificates import CertificateAuthority
 from tests.tools.dialog import Client
+from tests.tools.loops import BOTH
 from tests.tools.smtp_client import begin, connected, give, greet, unwelcome
 from tests.tools.smtp_server import HOST, PEOPLE, QUICK, Server, Setting, opening, smtp_server, with_limits
 from tests.tools.spooled import take
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=BOTH)
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    return request.param
 
 
 async def nobody_left(server: Server) -> None:
