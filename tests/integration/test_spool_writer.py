@@ -154,3 +154,12 @@ async def test_every_action_that_has_a_lane_is_named_once(spool: SpoolWriter) ->
 
 async def test_no_lane_names_no_action(spool: SpoolWriter) -> None:
     assert await spool.lane_actions() == []
+
+
+async def test_a_drop_file_is_taken_once_even_after_its_message_is_gone(spool: SpoolWriter) -> None:
+    await put(spool, Letter(drop="d1"))
+    (claimed,) = await take(spool)
+    await record(spool, claimed, DONE)
+    with pytest.raises(DuplicateMessage, match="d1"):
+        await put(spool, Letter(drop="d1"))
+    await put(spool, Letter(drop="d2"))
