@@ -1,10 +1,10 @@
 """The agent: a process that becomes the recipient and makes deposits for as long as the daemon wants it.
 
-Started as ``python -I -m delivery.agent DESCRIPTOR NAME UID GID GROUP,GROUP``; the descriptor is its end of a socket pair.
+Forked by the nursery (`delivery.nursery`), with one end of a socket pair.
 
 Guarantees: before it reads the first frame it has the user's uid, gid and groups, all of them checked, and no way back; a
 session of its own; an empty environment; umask 077; no core dumps. It holds no descriptor but this socket, the standard ones
-and the bodies of its deposits. It imports little, because it is started for every user who gets mail.
+and the bodies of its deposits.
 
 Failure: when the daemon is gone it ends at once, between two steps of a deposit. An exception that nobody foresaw is told to
 the daemon, then it ends: another agent starts afresh.
@@ -16,8 +16,6 @@ import contextlib
 import os
 import resource
 import select
-import socket
-import sys
 import traceback
 from collections.abc import Sequence
 
@@ -26,7 +24,7 @@ from delivery.frames import pack_intent, pack_result, receive_deposits
 from delivery.identity import Identity
 from delivery.local import make_deposits
 from delivery.wire import Hangup, Wire
-from spool.files import Ops, SystemOps
+from spool.files import Ops
 from spool.intent import MboxIntent
 
 
@@ -58,6 +56,7 @@ class RemoteDesk:
 
 def become(who: Identity) -> None:
     """Turn this process into that user for good; raises `PermissionError` when that is not wholly so."""
+    os.setsid()
     os.umask(0o077)
     os.chdir("/")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -100,15 +99,8 @@ def serve(wire: Wire, ops: Ops) -> None:
         wire.send_json({"results": [pack_result(result) for result in results]})
 
 
-def main(arguments: Sequence[str], ops: Ops) -> int:
-    """Run until the daemon hangs up; the exit status."""
-    descriptor, name, uid, gid, groups = arguments
-    become(Identity(name, int(uid), int(gid), tuple(int(group) for group in groups.split(",") if group), "/"))
-    wire = Wire(socket.socket(fileno=int(descriptor)))
+def live(who: Identity, wire: Wire, ops: Ops) -> None:
+    """Become the user and serve; raises `PermissionError`, and whatever nobody foresaw."""
     with contextlib.closing(wire), contextlib.suppress(Hangup):
+        become(who)
         serve(wire, ops)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], SystemOps()))

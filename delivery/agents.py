@@ -1,7 +1,7 @@
 """Agents, as the daemon sees them: started for a user, kept warm for a while, bounded in number.
 
-An agent is a process started by exec, because a daemon with threads must not fork and go on; see `delivery.agent` for what
-it does before it reads a word.
+Agents are forked by the nursery (`delivery.nursery`), because a process with threads must not fork and go on; see
+`delivery.agent` for what one does before it reads a word.
 
 Guarantees: at most `MAX_SESSIONS` agents at work and `MAX_IDLE` without. When one proves dead before it began, another
 takes its place at once; its death while it worked defers what it worked on, and nothing is lost.
@@ -15,10 +15,7 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import stat
-import subprocess
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -33,21 +30,19 @@ from delivery.deposit import Abandoned, Deposit, Refused, Result, ToCommand, ToM
 from delivery.frames import Loaded, load, send_deposits, unpack_intent, unpack_result
 from delivery.hands import MAX_SESSIONS, Commit, commit_from_thread
 from delivery.identity import Identity
+from delivery.recruits import Recruit, Recruiter
 from delivery.trouble import mailbox_trouble
-from delivery.wire import Hangup, Wire
+from delivery.wire import Hangup
 from spool.outcome import Stage
 
-#: Processes without work that are kept: each costs some 10 MB.
+#: Processes without work that are kept: each costs some 3 MB.
 MAX_IDLE: Final = 10
-#: Seconds that one is kept: mail comes in bursts, and a start costs more than fifty deliveries.
+#: Seconds that one is kept: mail comes in bursts, and a start costs as much as several deliveries.
 IDLE: Final = 30.0
 #: Seconds after which an agent that has said nothing is given up: a file system that hangs. Commands have their own limits.
 PATIENCE: Final = 600.0
 #: Seconds that agents have to end when the daemon does.
 FAREWELL: Final = 5.0
-
-#: Isolated: no variable of ours and nothing in the present folder changes what it imports.
-COMMAND: Final = (sys.executable, "-I", "-m", "delivery.agent")
 
 _log = logging.getLogger("delivery.agent")
 
@@ -59,10 +54,11 @@ class NotBegun(Exception):
 class Agent:
     """A running agent. Its socket is closed by whoever lets go of it last: the thread at work, or the loop at its end."""
 
-    def __init__(self, who: Identity, process: subprocess.Popen[bytes], wire: Wire) -> None:
+    def __init__(self, who: Identity, recruit: Recruit) -> None:
         self.who = who
-        self.process = process
-        self._wire = wire
+        self.pid = recruit.pid
+        self.pidfd = recruit.pidfd
+        self._wire = recruit.wire
         self._lock = threading.Lock()
         self._is_at_work = False
         self._has_ended = False
@@ -108,8 +104,8 @@ class Agent:
 
     def ended(self) -> None:
         """Its process is over."""
+        os.close(self.pidfd)
         self._has_ended = True
-        self.process.wait()
         self._let_go(at_work=False)
 
     def dismiss(self) -> None:
@@ -118,9 +114,10 @@ class Agent:
             self._wire.hang_up()
 
     def kill(self) -> None:
-        """End it at once."""
-        with suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGKILL)
+        """End it at once. Called in the loop, as is `ended`."""
+        if not self._has_ended:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
 
 def _commit(fields: Sequence[dict[str, Any]], commit: Commit) -> str:
@@ -132,40 +129,20 @@ def _commit(fields: Sequence[dict[str, Any]], commit: Commit) -> str:
     return ""
 
 
-def start_agent(who: Identity, command: Sequence[str]) -> Agent:
-    """Start one; raises `OSError`. Blocks for the time of an exec."""
-    near, far = socket.socketpair()
-    with far:
-        try:
-            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [*command, str(far.fileno()), who.name, str(who.uid), str(who.gid), ",".join(map(str, who.groups))],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[far.fileno()],
-                env={},
-                cwd="/",
-                start_new_session=True,
-            )
-        except OSError:
-            near.close()
-            raise
-    return Agent(who, process, Wire(near))
-
-
 class AgentHands:
     """See the module. ``mail_dir`` holds the mailboxes of the system's users."""
 
-    def __init__(self, commit: Commit, mail_dir: str, command: Sequence[str] = COMMAND, idle: float = IDLE) -> None:
+    def __init__(self, commit: Commit, mail_dir: str, recruiter: Recruiter | None = None, idle: float = IDLE) -> None:
         self._commit = commit
         self._mail_dir = mail_dir
-        self._command = command
+        self._recruiter = recruiter or Recruiter()
         self._keep = idle
         self._limiter = anyio.CapacityLimiter(MAX_SESSIONS)
         self._room = anyio.Semaphore(MAX_SESSIONS)
         #: Those without work, the longest idle first.
         self._idle: OrderedDict[Agent, asyncio.TimerHandle] = OrderedDict()
-        #: All that have not ended, with a descriptor that tells when they do.
-        self._running: dict[Agent, int] = {}
+        #: All that have not ended.
+        self._running: set[Agent] = set()
         self._ended = anyio.Event()
 
     @property
@@ -186,7 +163,8 @@ class AgentHands:
             return [deferred("4.3.0", text, Stage.ROUTE)] * len(deposits)
 
     async def _make(self, who: Identity, deposits: Sequence[Deposit]) -> list[Result]:
-        who = await to_thread.run_sync(prepare_mailboxes, self._mail_dir, who, deposits, limiter=self._limiter)
+        if any(isinstance(one.method, ToMbox) for one in deposits):
+            who = await to_thread.run_sync(prepare_mailboxes, self._mail_dir, who, deposits, limiter=self._limiter)
         while (kept := self._kept(who)) is not None:
             with suppress(NotBegun):
                 return await self._work(kept, deposits)
@@ -216,19 +194,15 @@ class AgentHands:
 
     async def _start(self, who: Identity) -> Agent:
         with anyio.CancelScope(shield=True):
-            agent = await to_thread.run_sync(start_agent, who, self._command, limiter=self._limiter)
-        self._watch(agent)
+            recruit = await to_thread.run_sync(self._recruiter.recruit, who, limiter=self._limiter)
+        agent = Agent(who, recruit)
+        self._running.add(agent)
+        asyncio.get_running_loop().add_reader(agent.pidfd, self._has_ended, agent)
         return agent
 
-    def _watch(self, agent: Agent) -> None:
-        pidfd = os.pidfd_open(agent.process.pid)
-        self._running[agent] = pidfd
-        asyncio.get_running_loop().add_reader(pidfd, self._has_ended, agent)
-
     def _has_ended(self, agent: Agent) -> None:
-        pidfd = self._running.pop(agent)
-        asyncio.get_running_loop().remove_reader(pidfd)
-        os.close(pidfd)
+        asyncio.get_running_loop().remove_reader(agent.pidfd)
+        self._running.discard(agent)
         agent.ended()
         if agent in self._idle:
             self._idle.pop(agent).cancel()
@@ -256,6 +230,7 @@ class AgentHands:
             for agent in self.running:
                 agent.kill()
             await self._until_ended()
+            await to_thread.run_sync(self._recruiter.close, limiter=self._limiter)
 
     async def _until_ended(self) -> None:
         while self._running:

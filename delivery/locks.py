@@ -27,7 +27,7 @@ from delivery.deposit import Desk
 #: Seconds after which a dot-lock is nobody's: lockfile_create(3) uses 5 minutes.
 STALE: Final = 300.0
 #: Seconds between attempts, doubled each time: other deliveries hold a lock for milliseconds, readers for seconds.
-FIRST_WAIT: Final = 0.05
+FIRST_WAIT: Final = 0.005
 LONGEST_WAIT: Final = 1.0
 #: Octets of a dot-lock that could be a process id.
 _PID_OCTETS: Final = 16

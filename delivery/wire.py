@@ -69,9 +69,9 @@ class Wire:
         except OSError as error:
             raise Hangup(error.strerror) from error
 
-    def send_json(self, value: object) -> None:
+    def send_json(self, value: object, descriptor: int | None = None) -> None:
         """One frame of JSON."""
-        self.send(json.dumps(value, separators=(",", ":")).encode())
+        self.send(json.dumps(value, separators=(",", ":")).encode(), descriptor)
 
     def receive(self) -> bytes:
         """The next frame."""

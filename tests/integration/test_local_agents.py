@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -16,9 +17,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from delivery.agents import COMMAND, MAX_IDLE, AgentHands
+from delivery.agents import MAX_IDLE, AgentHands
 from delivery.deposit import Deposit, Result, ToCommand, ToMaildir
 from delivery.identity import Identity, identity_of
+from delivery.recruits import COMMAND, Recruiter
 from spool.bodies import Body, LargeBody, checksum
 from spool.errors import SpoolFull
 from spool.files import SystemOps
@@ -92,8 +94,8 @@ def store() -> Spool:
 async def make_hands(store: Spool, public: Path) -> AsyncIterator[Make]:
     made: list[AgentHands] = []
 
-    def make(command: Sequence[str] = COMMAND, idle: float = 30.0, mail_dir: str = "") -> AgentHands:
-        made.append(AgentHands(store.commit, mail_dir or str(public / "mail"), command, idle))
+    def make(command: Sequence[str] = COMMAND, idle: float = 30.0) -> AgentHands:
+        made.append(AgentHands(store.commit, str(public / "mail"), Recruiter(command), idle))
         return made[-1]
 
     yield make
@@ -135,7 +137,7 @@ async def test_an_agent_is_the_user_and_nothing_else(make_hands: Make, public: P
     who = replace(GAMES, groups=(60, 12, 20))
     await hands.make(who, maildir_deposits(public / "home/Maildir"))
     (agent,) = hands.running
-    pid = agent.process.pid
+    pid = agent.pid
     found = status(pid)
     assert found["Uid"] == ["5"] * 4
     assert found["Gid"] == ["60"] * 4
@@ -230,7 +232,7 @@ async def test_a_missing_mailbox_is_made_for_the_user_and_locked_through_the_dir
     found = inbox.stat()
     assert (found.st_uid, found.st_mode & 0o777) == (GAMES.uid, 0o600)
     assert not inbox.with_name("games.lock").exists()
-    assert sorted(status(hands.running[0].process.pid)["Groups"]) == ["60", "8"]
+    assert sorted(status(hands.running[0].pid)["Groups"]) == ["60", "8"]
 
 
 async def test_only_the_agent_of_a_mailbox_belongs_to_the_directorys_group(make_hands: Make, public: Path) -> None:
@@ -324,9 +326,14 @@ async def test_an_agent_is_kept_for_its_user_and_for_nobody_else(make_hands: Mak
 async def test_an_agent_without_work_ends(make_hands: Make) -> None:
     hands = make_hands(idle=0.1)
     await hands.make(GAMES, [shell("cat >/dev/null")])
-    process = hands.running[0].process
+    pid = hands.running[0].pid
     await until(lambda: not hands.running)
-    assert process.returncode == 0
+    assert_gone(pid)
+
+
+def assert_gone(pid: int) -> None:
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 async def test_few_agents_without_work_are_kept(make_hands: Make) -> None:
@@ -340,11 +347,61 @@ async def test_few_agents_without_work_are_kept(make_hands: Make) -> None:
 async def test_an_agent_killed_while_idle_is_replaced_without_a_deferral(make_hands: Make, public: Path) -> None:
     hands = make_hands()
     await hands.make(GAMES, [shell("cat >/dev/null")])
-    pid = hands.running[0].process.pid
+    pid = hands.running[0].pid
     os.kill(pid, signal.SIGKILL)
     # No time for the loop to notice.
     assert isinstance(only(await hands.make(GAMES, [shell("cat >/dev/null")])), Delivered)
-    assert [agent.process.pid for agent in hands.running] != [pid]
+    assert [agent.pid for agent in hands.running] != [pid]
+
+
+async def test_a_nursery_that_was_killed_is_replaced_and_its_agents_go_on(make_hands: Make) -> None:
+    hands = make_hands()
+    await hands.make(GAMES, [shell("cat >/dev/null")])
+    pid = hands.running[0].pid
+    nursery = int(status(pid)["PPid"][0])
+    os.kill(nursery, signal.SIGKILL)
+    assert isinstance(only(await hands.make(GAMES, [shell("cat >/dev/null")])), Delivered)
+    assert hands.running[0].pid == pid
+    assert isinstance(only(await hands.make(identity_of("nobody"), [shell("cat >/dev/null")])), Delivered)
+    assert len(hands.running) == 2
+
+
+def test_agents_and_nursery_end_when_the_daemon_is_killed(public: Path) -> None:
+    script = public / "daemon.py"
+    script.write_text(DAEMON.format(home=public / "home"))
+    daemon = subprocess.Popen([sys.executable, "-I", str(script)], stdout=subprocess.PIPE, text=True)
+    assert daemon.stdout is not None
+    agent = int(daemon.stdout.readline())
+    nursery = int(status(agent)["PPid"][0])
+    daemon.kill()
+    daemon.communicate()
+    for _ in range(500):
+        if not Path(f"/proc/{agent}").exists() and not Path(f"/proc/{nursery}").exists():
+            return
+        time.sleep(0.02)
+    pytest.fail("an agent or its nursery lives on")
+
+
+DAEMON = """
+import anyio
+from delivery.agents import AgentHands
+from delivery.deposit import Deposit, ToCommand
+from delivery.identity import identity_of
+from spool.bodies import SmallBody
+from spool.ids import EnvelopeId
+
+async def commit(intents):
+    pass
+
+async def main():
+    hands = AgentHands(commit, "/nowhere")
+    method = ToCommand(("/bin/sh", "-c", "cat >/dev/null"), {{"PATH": "/usr/bin:/bin"}}, "{home}")
+    await hands.make(identity_of("games"), [Deposit(EnvelopeId("x.1"), method, b"", "a@b", SmallBody(b""))])
+    print(hands.running[0].pid, flush=True)
+    await anyio.sleep_forever()
+
+anyio.run(main)
+"""
 
 
 async def test_an_agent_that_cannot_be_started_closes_the_lane(make_hands: Make) -> None:

@@ -1,6 +1,6 @@
-"""An agent that is killed by SIGKILL when it reaches an instant for the n-th time: ``dying_agent.py POINT N ...``.
+"""A nursery whose agents are killed by SIGKILL when they reach an instant for the n-th time: ``POINT N DESCRIPTOR``.
 
-With the instant ``trouble`` it meets an exception that nobody foresaw instead, at its first deposit.
+With the instant ``trouble`` they meet an exception that nobody foresaw instead, at their first deposit.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-from delivery.agent import main
+from delivery.nursery import main
 from spool.files import SystemOps
 
 
