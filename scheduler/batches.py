@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policy.config import AnyAction, Command, Lmtp, Maildir, Mbox, Relay
-from spool.bodies import SMALL_BODY
+from spool.bodies import SmallBody
 from spool.ids import MessageId
 from spool.lane import Lane
 from spool.message import Batch, Claimed
@@ -52,8 +52,8 @@ def make_batches(lane: Lane, action: AnyAction | None, claimed: Sequence[Claimed
 
 def octets_in_memory(batch: Batch) -> int:
     """What the bodies of a batch weigh; large ones stay in their files."""
-    sizes = {one.message.id: one.body.size for one in batch.items}
-    return sum(size for size in sizes.values() if size <= SMALL_BODY)
+    sizes = {one.message.id: one.body.size for one in batch.items if isinstance(one.body, SmallBody)}
+    return sum(sizes.values())
 
 
 def _by_message(claimed: Iterable[Claimed]) -> Iterator[list[Claimed]]:

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from spool.address import NULL_SENDER
+from delivery.bounce import Reporter
+from scheduler.runner import Runner
+from spool.address import NULL_SENDER, parse_address
 from spool.layout import layout
 from spool.message import Notify
 from spool.outcome import Deferred, Failed
 from spool.reply import Reply
 from spool.state import Kind
-from tests.tools.scheduling import World, world
+from tests.tools.configured import Configured, FakeUsers
+from tests.tools.reported import read
+from tests.tools.scheduling import PACE, World, world
 from tests.tools.spooled import DAY, DONE, NEVER, Letter, put
 
 pytestmark = pytest.mark.anyio
@@ -42,6 +46,30 @@ async def test_a_failure_is_reported_once_and_the_report_is_delivered(house: Wor
     assert [str(line.recipient.address) for line in lines] == ["a@example.org", "b@example.org"]
     assert await house.spool.next_wake() is None
     assert house.counters["bounce.session"] == 1
+
+
+async def test_a_real_report_reaches_the_mailbox_of_the_sender(house: World, tmp_path: Path) -> None:
+    config = Configured(tmp_path / "real").load("""
+        listen on socket
+        action "local" mbox
+        action "relay" relay host smtp://mail.example.org
+        match from local for local action "local"
+    """)
+    house.config = config
+    reporter = Reporter(lambda: config, house.spool.clock, FakeUsers("ann"))
+    house.runner = Runner(house.spool, lambda: config, house.deliver, reporter.report, PACE)
+    sender = parse_address("ann@mail.example.org")
+    await put(house.spool, Letter(sender=sender, body=b"Subject: lunch\r\n\r\nAt one?\r\n"))
+    async with house.at_work():
+        await house.settled()
+        house.advance(GATHERED)
+        await house.until(lambda: house.routes["mbox:ann"] == 1)
+        await house.settled()
+    report = read(house.tried[-1].body.read())
+    assert report.fields(1)["Final-Recipient"] == "rfc822; bob@example.org"
+    assert report.fields(1)["Diagnostic-Code"] == f"smtp; {NEVER.reply}"
+    assert "Subject: lunch" in report.parts[2].get_content()
+    assert await house.spool.next_wake() is None
 
 
 async def test_a_success_is_reported_when_that_was_asked_for(house: World) -> None:

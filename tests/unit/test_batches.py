@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from policy.config import AnyAction, Command, Maildir, Mbox, Relay
 from scheduler.batches import MAX_MESSAGES, MAX_OCTETS, MAX_RECIPIENTS, make_batches, octets_in_memory
-from spool.bodies import SMALL_BODY
+from spool.bodies import LargeBody
+from spool.files import SystemOps
 from spool.lane import REPORTS
 from spool.message import Batch
 from tests.tools.in_flight import LOCAL, Claim, claimed
@@ -62,5 +65,6 @@ def test_reports_go_one_by_one() -> None:
 
 def test_a_body_counts_once_in_memory_and_not_at_all_in_a_file() -> None:
     shared = Batch(RELAY, (claimed(Claim(1, 1, size=700)), claimed(Claim(1, 2, size=700))))
-    large = Batch(RELAY, (claimed(Claim(2, size=SMALL_BODY + 1)),))
+    file = LargeBody("/spool/msg/00/x", 1 << 20, b"", SystemOps())
+    large = Batch(RELAY, (replace(claimed(Claim(2)), body=file),))
     assert (octets_in_memory(shared), octets_in_memory(large)) == (700, 0)
