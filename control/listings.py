@@ -146,7 +146,8 @@ def _envelope_row(entry: Entry, clock: SpoolClock) -> EnvelopeRow:
         asked=_ASKED.get(entry.asked, ""),
         last_try=None if entry.last_try is None else clock.wall_at(entry.last_try),
         attempts=entry.attempts,
-        error=entry.reason,
+        # Why nothing can happen says more than what happened last.
+        error=entry.lane_error if entry.lane_parked else entry.reason,
     )
 
 

@@ -1,0 +1,72 @@
+"""``smtpd``: understands its command line, checks the configuration, and hands over to the daemon.
+
+What only looks (``-h``, ``-n``) loads nothing of the daemon.
+
+Failure: exit status 1 for wrong usage or configuration; `control.daemon` has the others.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from typing import Final
+
+from control.options import USAGE, Options, UsageError, read_options
+from policy.errors import ConfigError
+from policy.parser import Loaded, load_config
+from spool.layout import Layout, layout
+
+#: What OpenSMTPD's smtpd ends with for anything wrong on its command line or in its configuration.
+EX_WRONG: Final = 1
+
+
+def smtpd() -> int:
+    """The command; its exit status."""
+    try:
+        options = read_options(sys.argv[1:])
+    except UsageError as error:
+        _say(f"smtpd: {error}", USAGE)
+        return EX_WRONG
+    if options.help:
+        _say(f"version: Mailspool {version('mailspool')}", USAGE)
+        return EX_WRONG
+    places = layout(options.root)
+    try:
+        loaded = load_config(options.file or places.conf_file, places, options.macros)
+    except ConfigError as error:
+        _say(*map(str, error.findings))
+        return EX_WRONG
+    if options.verbose:
+        _say(*map(str, loaded.warnings), *loaded.notes)
+    if options.check:
+        _say("configuration OK")
+        return os.EX_OK
+    return _serve(options, places, loaded)
+
+
+def _serve(options: Options, places: Layout, loaded: Loaded) -> int:
+    from control.background import into_background
+    from control.daemon import Start, run
+    from control.generation import Source
+    from control.journal import has_syslog, open_journal
+
+    to_syslog = not options.debug and has_syslog()
+    # A reload happens in another folder than the one in which the command line was typed.
+    source = Source(places, os.path.abspath(options.file or places.conf_file), options.macros)
+    starting = None
+    if not (options.debug or options.foreground):
+        starting = into_background(keep_stderr=not to_syslog)
+    journal = open_journal(to_syslog, options.verbose)
+    for subsystem in options.traces:
+        journal.trace(subsystem)
+    return run(Start(source, loaded.config, journal), starting)
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(smtpd())

@@ -1,0 +1,263 @@
+"""The composition root: the one place that knows all the rooms, and decides which roles share a process.
+
+Here all of them do: ingress, scheduler, delivery, the drop reader and the control socket are tasks of one process, the one
+that holds the spool. Each is given the others as arguments, so that it may as well reach them through a socket.
+
+Guarantees: ready is said when the spool is open and every socket is bound. Asked to stop, the daemon finishes what is under
+way, for `ingress.limits.Limits.grace` and `scheduler.runner.GRACE` at most, closes the spool clean and ends with 0. When a
+write may be lost, the process ends at once and answers nobody.
+
+Failure: the exit status. What cannot start says why and ends with `StartError.status`; 74 when a write may be lost; 70 for a
+fault of our own, after the spool was closed clean.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Final, NoReturn
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from control.background import Starting
+from control.commands import Commands, Desk, Switch
+from control.figures import Figures
+from control.generation import Generation, GenerationRefused, Source, open_generation, read_generation
+from control.journal import Journal
+from control.notify import tell_ready, tell_reloading, tell_stopping
+from control.server import ControlServer
+from control.sockets import SocketTaken, bind_unix, remove_unix
+from control.switches import IngressSwitch, TrafficSwitch
+from delivery.dispatch import Dispatcher
+from ingress.listener import Ingress
+from ingress.transaction import House
+from policy.admit import admit
+from policy.config import Config
+from policy.tables.passwd import SystemUsers
+from scheduler.limits import Traffic
+from scheduler.runner import Runner
+from spool.errors import SpoolError, SpoolInUse
+from spool.layout import Layout
+from spool.listing import QueueReader
+from spool.message import Claimed, Submission
+from spool.outcome import Deferred, Failed, Stage
+from spool.reply import Reply
+from spool.report import ReportLine
+from spool.writer import SpoolWriter
+
+#: Anybody may make a file in the drop, nobody may look who else did.
+DROP_MODE: Final = 0o1733
+#: Descriptors that the process may have: connections, deliveries, files. Not more, because some programs that are started
+#: close every number up to the limit.
+DESCRIPTORS: Final = 65536
+#: New objects before the garbage collector looks at the young ones: mail makes few cycles, and each look costs.
+YOUNG_OBJECTS: Final = 10_000
+
+_log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the command line came to."""
+
+    source: Source
+    config: Config
+    journal: Journal
+
+
+class StartError(Exception):
+    """The daemon cannot start."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def run(start: Start, starting: Starting | None) -> int:
+    """Be the daemon; its exit status. Whoever waits at ``starting`` hears whether it stands."""
+    _prepare_process()
+    main = partial(_serve, start, starting.ready if starting else tell_ready)
+    try:
+        anyio.run(main, backend="asyncio", backend_options={"use_uvloop": True})
+    except StartError as error:
+        print(f"smtpd: {error}", file=sys.stderr)
+        status = error.status
+    except Exception:
+        _log.exception("smtpd ends by a fault of its own")
+        status = os.EX_SOFTWARE
+    else:
+        return os.EX_OK
+    if starting is not None:
+        starting.failed(status)
+    return status
+
+
+def _prepare_process() -> None:
+    os.umask(0o022)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if most == resource.RLIM_INFINITY else min(DESCRIPTORS, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    # What was imported stays for good: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, 10, 10)
+
+
+async def _serve(start: Start, ready: Callable[[], None]) -> None:
+    places = start.source.places
+    async with _spool(places) as spool:
+        with _control_socket(places) as control, closing(QueueReader.beside(places.spool_dir, spool.clock)) as reader:
+            generation = _first_generation(start)
+            await Daemon(start, generation, spool, reader).serve(control, ready)
+    _log.info("Exiting")
+
+
+@asynccontextmanager
+async def _spool(places: Layout) -> AsyncIterator[SpoolWriter]:
+    try:
+        spool = await SpoolWriter.open(places)
+    except SpoolInUse as error:
+        raise StartError(str(error), os.EX_TEMPFAIL) from error
+    except SpoolError as error:
+        raise StartError(f"{places.spool_dir}: {error}") from error
+    try:
+        _make_drop(places)
+        yield spool
+    finally:
+        await spool.aclose()
+        if spool.lost.is_set():
+            _end_at_once()
+
+
+def _make_drop(places: Layout) -> None:
+    try:
+        os.makedirs(places.drop_dir, exist_ok=True)
+        os.chmod(places.drop_dir, DROP_MODE)
+    except OSError as error:
+        raise StartError(f"{error.filename}: {error.strerror}") from error
+
+
+def _first_generation(start: Start) -> Generation:
+    try:
+        return open_generation(start.source.places, start.config)
+    except GenerationRefused as error:
+        raise StartError(str(error)) from error
+
+
+@contextmanager
+def _control_socket(places: Layout) -> Iterator[socket.socket]:
+    """The control socket; at the end its name goes, and that of the submission socket beside it."""
+    try:
+        listening = bind_unix(places.control_socket)
+    except SocketTaken as error:
+        raise StartError(str(error)) from error
+    except OSError as error:
+        raise StartError(f"{places.control_socket}: {error.strerror}") from error
+    try:
+        yield listening
+    finally:
+        remove_unix(places.control_socket)
+        remove_unix(places.submission_socket)
+
+
+class Daemon:
+    """All roles in one process."""
+
+    def __init__(self, start: Start, generation: Generation, spool: SpoolWriter, reader: QueueReader) -> None:
+        self._source = start.source
+        self._config = generation.config
+        self._openings = generation.openings
+        self._spool = spool
+        places = start.source.places
+        house = House(self.config, partial(admit, users=SystemUsers()), spool)
+        self._ingress = Ingress(house)
+        self._delivery = Dispatcher.make(self.config, places, spool)
+        self._runner = Runner(spool, self.config, self._delivery.deliver, _report)
+        parts: dict[str, Switch] = {
+            "mda": TrafficSwitch(self._runner, Traffic.LOCAL),
+            "mta": TrafficSwitch(self._runner, Traffic.RELAY),
+            "smtp": IngressSwitch(self._ingress),
+        }
+        figures = Figures(reader, self._runner, self._ingress, time.monotonic())
+        self._control = ControlServer(Commands(Desk(spool, reader, self._runner, start.journal, parts, figures.now)))
+        self._stop = anyio.Event()
+
+    def config(self) -> Config:
+        """The present configuration."""
+        return self._config
+
+    async def serve(self, control: socket.socket, ready: Callable[[], None]) -> None:
+        """Run every role until a signal asks for the end."""
+        _log.info("info: Mailspool %s starting", version("mailspool"))
+        async with anyio.create_task_group() as everything:
+            everything.start_soon(self._end_when_lost)
+            everything.start_soon(self._obey_signals, everything)
+            everything.start_soon(self._control.serve, control)
+            async with anyio.create_task_group() as work:
+                await work.start(self._ingress.serve, self._openings)
+                work.start_soon(self._runner.run)
+                ready()
+                await self._stop.wait()
+                self._ingress.stop()
+                self._runner.stop()
+            await self._delivery.aclose()
+            everything.cancel_scope.cancel()
+
+    # -- signals ------------------------------------------------------------------------------------------------------
+
+    async def _obey_signals(self, everything: TaskGroup) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                if number is signal.SIGHUP:
+                    await self._reload()
+                elif self._stop.is_set():
+                    _log.warning("asked to stop twice: what is under way is broken off")
+                    everything.cancel_scope.cancel()
+                else:
+                    tell_stopping()
+                    self._stop.set()
+
+    async def _reload(self) -> None:
+        """Take a new configuration as a whole, or nothing of it."""
+        tell_reloading()
+        try:
+            generation = await anyio.to_thread.run_sync(read_generation, self._source, self._ingress.listening)
+            self._config = generation.config
+            await self._ingress.reopen(generation.openings)
+            await self._runner.reconfigured()
+            _log.info("info: configuration reloaded")
+        except GenerationRefused as error:
+            for reason in error.reasons:
+                _log.error("%s", reason)
+            _log.error("the configuration was not reloaded: nothing has changed")
+        finally:
+            tell_ready()
+
+    async def _end_when_lost(self) -> None:
+        await self._spool.lost.wait()
+        _end_at_once()
+
+
+async def _report(claimed: Claimed, lines: Sequence[ReportLine]) -> Submission | Deferred | Failed:
+    """Reports wait in the queue until this daemon can write them."""
+    return Deferred(Reply(451, "4.3.0", "this version writes no reports yet"), "", Stage.LOCAL)
+
+
+def _end_at_once() -> NoReturn:
+    """Leave without another answer: what was not acknowledged was not promised, and the next start looks at the disk."""
+    _log.error("a write to the spool may be lost: look for trouble with the disk (dmesg), then start smtpd again")
+    logging.shutdown()
+    os._exit(os.EX_IOERR)

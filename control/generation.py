@@ -1,0 +1,95 @@
+"""A generation of the configuration: read, checked and with its sockets bound, before anything of it takes effect.
+
+Guarantees: nothing here changes the generation that runs; what was bound for one that is refused is closed.
+
+Failure: `GenerationRefused`, with a sentence for each thing that is wrong.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from ingress.errors import ListenError
+from ingress.listener import Opening, Place, bind
+from policy.config import Config, Listener, ListenerTls
+from policy.errors import ConfigError
+from policy.parser import load_config
+from policy.pki import PkiError, server_context
+from spool.layout import Layout
+
+#: What an operator can do about it.
+_HINTS: Final = {
+    errno.EACCES: "a port below 1024 needs root",
+    errno.EADDRINUSE: "another program listens there",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the configuration comes from, each time that it is read."""
+
+    places: Layout
+    #: Absolute path of the configuration.
+    path: str
+    macros: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A configuration, and its listeners ready to be opened."""
+
+    config: Config
+    openings: tuple[Opening, ...]
+
+
+class GenerationRefused(Exception):
+    """It cannot be put into practice; ``reasons`` are sentences."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("\n".join(reasons))
+        self.reasons = tuple(reasons)
+
+
+def read_generation(source: Source, listening: Collection[Place]) -> Generation:
+    """What the configuration says now; ``listening`` are the places that are open already."""
+    try:
+        loaded = load_config(source.path, source.places, source.macros)
+    except ConfigError as error:
+        raise GenerationRefused([str(finding).splitlines()[0] for finding in error.findings]) from error
+    return open_generation(source.places, loaded.config, listening)
+
+
+def open_generation(places: Layout, config: Config, listening: Collection[Place] = ()) -> Generation:
+    """``config`` with the certificates of its listeners, and with sockets for those that are not open yet."""
+    openings: list[Opening] = []
+    reasons: list[str] = []
+    for listener in config.listeners:
+        try:
+            openings.append(_opening(listener, places.submission_socket, listening))
+        except PkiError as error:
+            reasons.append(str(error))
+        except ListenError as error:
+            reasons.append(_explained(error))
+    if reasons:
+        for opening in openings:
+            if opening.socket is not None:
+                opening.socket.close()
+        raise GenerationRefused(reasons)
+    return Generation(config, tuple(openings))
+
+
+def _opening(listener: Listener, submission_socket: str, listening: Collection[Place]) -> Opening:
+    tls = None if listener.tls is ListenerTls.NONE else server_context(listener.pki)
+    closed = Opening(listener, None, tls)
+    return closed if closed.place in listening else replace(closed, socket=bind(listener, submission_socket))
+
+
+def _explained(error: ListenError) -> str:
+    """The error, with what can be done about it."""
+    cause = error.__cause__
+    hint = _HINTS.get(cause.errno or 0, "") if isinstance(cause, OSError) else ""
+    return f"{error} ({hint})" if hint else str(error)
