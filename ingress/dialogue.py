@@ -100,6 +100,9 @@ class Dialogue(Wire):
             await self.hang_up()
         except SpoolLost:
             self.end = End.CLOSED
+        except Exception:
+            # One session's bug must not be every session's end.
+            log.exception("%s smtp trouble", self.id)
         finally:
             self.drop_transaction()
             self.abort()

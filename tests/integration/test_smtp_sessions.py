@@ -105,6 +105,27 @@ async def test_a_flood_of_commands_lets_others_have_their_turn(spool: SpoolWrite
             assert await flooder.line() == "250 2.0.0 Ok"
 
 
+async def test_a_burst_of_commands_is_answered_in_one_piece(spool: SpoolWriter) -> None:
+    async with smtp_server(spool) as server, await anyio.connect_tcp("127.0.0.1", server.port) as stream:
+        await stream.receive()
+        await stream.send(b"EHLO c.example\r\nMAIL FROM:<>\r\n" + b"RCPT TO:<bob@here.example>\r\n" * 20 + b"DATA\r\n")
+        assert (await stream.receive()).count(b"\r\n") == 8 + 1 + 20 + 1
+
+
+async def test_the_answer_to_a_wrong_password_takes_its_time(spool: SpoolWriter, tmp_path: Path) -> None:
+    tls = CertificateAuthority(tmp_path).issue(HOST).server_context()
+    listener = Listener("127.0.0.1", 0, tls=ListenerTls.IMPLICIT, auth=Auth.REQUIRED, credentials=PEOPLE)
+    setting = Setting(listener, replace(QUICK, login_delay=0.2), tls)
+    async with smtp_server(spool, setting) as server, unwelcome(server) as client:
+        await client.secure()
+        await client.line()
+        await greet(client)
+        for failures in (1, 2):
+            started = anyio.current_time()
+            assert (await client.ask("AUTH PLAIN AHVzZXIAd3Jvbmc=")).startswith("535 ")
+            assert anyio.current_time() - started > 0.2 * failures
+
+
 async def test_what_a_client_sends_ahead_waits_in_the_kernel(spool: SpoolWriter) -> None:
     async with smtp_server(spool) as server, connected(server) as client:
         await greet(client)

@@ -13,7 +13,7 @@ from spool.files import Space
 from spool.layout import Layout
 from spool.writer import SpoolWriter
 from tests.tools.faults import FaultyOps, files_in, full, sqlite_error
-from tests.tools.smtp_client import begin, connected, give
+from tests.tools.smtp_client import begin, connected, give, unwelcome
 from tests.tools.smtp_server import smtp_server
 from tests.tools.spooled import HandClock, take
 
@@ -134,3 +134,18 @@ async def test_an_error_in_the_middle_of_a_message_ends_the_session(
         await begin(client)
         assert await give(client, SMALL) == "421 4.3.0 Temporary failure"
         assert await client.line() == ""
+
+
+async def test_a_bug_in_one_session_ends_that_session_alone(
+    spool: SpoolWriter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(self: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with smtp_server(spool) as server, connected(server) as other:
+        with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
+            patch.setattr("ingress.session.Session._take_line", fail)
+            async with unwelcome(server) as client:
+                assert await client.line() == ""
+        assert "a bug" in caplog.text
+        assert (await other.ask("NOOP")).startswith("250 ")
