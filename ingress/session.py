@@ -16,23 +16,19 @@ RFC 5321 4.1 (verbs), RFC 1870, 2034, 2920, 3207, 3461, 6152, 6531 (extensions).
 from __future__ import annotations
 
 import dataclasses
-import re
 
 from ingress import replies
 from ingress.auth import Authentication
 from ingress.data import DataReceiver
 from ingress.dialogue import Arrived, Service
 from ingress.headers import protocol
-from ingress.parameters import BadParameter, mail_parameters, rcpt_parameters
+from ingress.parameters import BadParameter
+from ingress.paths import BadPath, read_mail, read_rcpt
 from ingress.transaction import Origin, Transaction
 from ingress.wire import End
 from policy.config import Auth, ListenerTls
-from spool.address import NULL_SENDER, Address, AddressSyntaxError, is_domain, parse_address
-from spool.message import Recipient
+from spool.address import is_domain
 from spool.reply import Reply
-
-#: ``<path>`` and what follows it. A source route is dropped (RFC 5321 C), a quoted local part may hold anything.
-_PATH = re.compile(r'(FROM|TO): *<(?:@[^<>:" ]*:)?((?:[^"<>\\ ]++|"(?:[^"\\]|\\.)*+")*+)>(?: +(.*))?', re.IGNORECASE)
 
 
 class Session(Authentication):
@@ -120,9 +116,10 @@ class Session(Authentication):
         if transaction is None:
             self.refuse(replies.NOT_NOW)
             return
-        recipient = self._recipient(arg, transaction.smtputf8)
-        if isinstance(recipient, Reply):
-            self.refuse(recipient)
+        try:
+            recipient = read_rcpt(arg, self.service.host, not self.service.listener.no_dsn, transaction.smtputf8)
+        except (BadPath, BadParameter) as error:
+            self.refuse(error.reply)
             return
         reply = await transaction.add_recipient(recipient)
         if reply.is_positive:
@@ -172,40 +169,15 @@ class Session(Authentication):
         return replies.TOO_MANY_MAILS if self._mails >= self.service.house.config().max_mails else None
 
     def _begin(self, arg: str) -> Reply | None:
-        path = _PATH.fullmatch(arg)
-        if path is None or path[1].upper() != "FROM":
-            return replies.MAIL_SYNTAX
         try:
-            parameters = mail_parameters(path[3] or "", dsn=not self.service.listener.no_dsn)
-            sender = self._address(path[2], parameters.smtputf8) if path[2] else NULL_SENDER
-        except BadParameter as error:
+            sender, parameters = read_mail(arg, self.service.host, not self.service.listener.no_dsn)
+        except (BadPath, BadParameter) as error:
             return error.reply
-        except AddressSyntaxError as error:
-            return replies.SENDER_SYNTAX.saying(f"{replies.SENDER_SYNTAX.text}: {error}")
         if parameters.size > self.service.house.config().max_message_size:
             return replies.DECLARED_TOO_BIG
         self.transaction = Transaction(self.service.house, self._origin(parameters.smtputf8), sender, parameters)
         self._mails += 1
         return None
-
-    def _recipient(self, arg: str, smtputf8: bool) -> Recipient | Reply:
-        path = _PATH.fullmatch(arg)
-        if path is None or path[1].upper() != "TO" or not path[2]:
-            return replies.RCPT_SYNTAX
-        try:
-            parameters = rcpt_parameters(path[3] or "", not self.service.listener.no_dsn, smtputf8)
-            address = self._address(path[2], smtputf8)
-        except BadParameter as error:
-            return error.reply
-        except AddressSyntaxError as error:
-            return replies.RECIPIENT_SYNTAX.saying(f"{replies.RECIPIENT_SYNTAX.text}: {error}")
-        return Recipient(address, parameters.orcpt, parameters.notify, parameters.notify_given)
-
-    def _address(self, text: str, smtputf8: bool) -> Address:
-        address = parse_address(text, default_domain=self.service.host)
-        if not smtputf8 and not address.is_ascii:
-            raise BadParameter(replies.NEEDS_SMTPUTF8)
-        return address
 
     def _refuse_recipient(self, reply: Reply) -> None:
         self.log_refusal(reply)
