@@ -22,6 +22,7 @@ Imports little: see `ingress.enqueue`.
 """
 
 import os
+from fcntl import LOCK_EX, flock
 from zlib import crc32
 
 TYPE_CHECKING = False
@@ -65,7 +66,13 @@ class DropFile:
         self._octets = 0
         self._checksum = 0
         self._start = len(start)
-        self.write(start)
+        try:
+            # Held until this process ends: whoever finds the file unfinished can see that it still grows.
+            flock(self._descriptor, LOCK_EX)
+            self.write(start)
+        except OSError:
+            self.abandon()
+            raise
 
     def write(self, data: bytes) -> None:
         """Append ``data``."""

@@ -19,7 +19,7 @@ BARE = frozenset("GIimntUvx")
 
 _NOTIFY = frozenset({"NEVER", "SUCCESS", "FAILURE", "DELAY"})
 
-#: RFC 3461 4.4: an ENVID is at most 100 characters, before it is encoded.
+#: RFC 3461 4.4: an ENVID is at most 100 characters. Those that are encoded become three.
 MAX_ENVID = 100
 
 
@@ -187,6 +187,8 @@ def _ret(value: str) -> str:
 
 def _envid(value: str) -> bytes:
     envid = os.fsencode(value)
-    if not 0 < len(envid) <= MAX_ENVID or not all(32 <= octet < 127 for octet in envid):
+    if not 0 < len(envid) + 2 * sum(map(envid.count, b"+= ")) <= MAX_ENVID or not all(
+        32 <= octet < 127 for octet in envid
+    ):
         raise Usage(f"-V: expected 1 to {MAX_ENVID} printable characters")
     return envid

@@ -193,7 +193,7 @@ class _Session:
         """Everything after 354, and the dot."""
         try:
             self._connection.settimeout(REPLY_TIMEOUT)
-            for piece in _stuffed(letter):
+            for piece in stuffed(letter.pieces()):
                 self._connection.sendall(piece)
         except OSError as error:
             raise NotNow(f"the daemon went away: {error.strerror or 'it stopped reading'}") from None
@@ -241,10 +241,10 @@ class _Session:
 _PIPELINE = 50
 
 
-def _stuffed(letter: Letter) -> "Iterator[bytes]":
-    """The message with a dot before each dot that begins a line, and its end (RFC 5321 4.5.2)."""
+def stuffed(pieces: "Iterable[bytes]") -> "Iterator[bytes]":
+    """A message, of which no piece ends between CR and LF, as it follows DATA, its end included (RFC 5321 4.5.2)."""
     line_start = True
-    for piece in letter.pieces():
+    for piece in pieces:
         dot = b"." if line_start and piece.startswith(b".") else b""
         line_start = piece.endswith(b"\r\n")
         yield dot + piece.replace(b"\r\n.", b"\r\n..")

@@ -6,7 +6,8 @@ the server to say.
 
 Failure: `BadAddress`, whose text says what is wrong.
 
-RFC 5322 3.4 (lists, groups, comments), 4.4 (source routes). Imports nothing: see `ingress.enqueue`.
+RFC 5322 3.4 (lists, groups, comments), 4.4 (source routes); RFC 5321 4.1.2 (addresses). Imports next
+to nothing: see `ingress.enqueue`.
 """
 
 
@@ -14,11 +15,17 @@ class BadAddress(ValueError):
     """Not an address, or not a list of them."""
 
 
+#: Octets of a local part, and of a domain: what the daemon takes (`spool.address`).
+MAX_OCTETS = 255
 #: How deep comments may lie in comments: no honest header has more, and a hostile one costs no stack.
 MAX_COMMENT_DEPTH = 100
 
 _QUOTE, _OPEN, _CLOSE, _COMMA, _COLON, _SEMICOLON, _LEFT, _RIGHT, _BRACKET, _BACKSLASH = b'"(),:;<>[\\'
 _BLANKS = b" \t\r\n"
+_BEYOND_ASCII = bytes(range(128, 256))
+_LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_ATEXT = _LETTERS + b"!#$%&'*+-/=?^_`{|}~" + _BEYOND_ASCII
+_LABEL = _LETTERS + b"-_" + _BEYOND_ASCII
 
 
 def mailboxes(text: bytes) -> list[bytes]:
@@ -127,11 +134,62 @@ def _without_route(address: bytes) -> bytes:
 
 
 def _checked(address: bytes) -> bytes:
-    local, at, domain = address.rpartition(b"@")
-    address = local.rstrip(_BLANKS) + at + domain.lstrip(_BLANKS)
-    bare = address
-    if address.startswith(b'"'):
-        bare = address[address.rindex(b'"') :]
-    if any(octet < 32 or octet == 127 for octet in address) or any(octet in b" <>" for octet in bare):
+    if not address:
+        return address
+    local, at, domain = _split(address)
+    if not _is_local(local) or (at and not _is_domain(domain)) or not _is_text(address):
         raise BadAddress(f"{address.decode(errors='replace')!a} is not an address")
-    return address
+    return local + at + domain
+
+
+def _split(address: bytes) -> tuple[bytes, bytes, bytes]:
+    """Local part, ``@`` and domain; the latter two are empty in an address without a domain."""
+    start = 0
+    if address.startswith(b'"'):
+        start = 1
+        while address[start : start + 1] not in (b'"', b""):
+            start += 2 if address[start] == _BACKSLASH else 1
+    found = address.rfind(b"@", start)
+    if found < 0:
+        return address, b"", b""
+    return address[:found].rstrip(_BLANKS), b"@", address[found + 1 :].lstrip(_BLANKS)
+
+
+def _is_local(local: bytes) -> bool:
+    if len(local) > MAX_OCTETS:
+        return False
+    if not local.startswith(b'"'):
+        return all(local.split(b".")) and not local.replace(b".", b"").translate(None, _ATEXT)
+    inside = local[1:-1].replace(b"\\\\", b"").replace(b'\\"', b"")
+    escaped = inside.split(b"\\")[1:]
+    return (
+        len(local) > 2 and local.endswith(b'"') and b'"' not in inside and all(b"" < each < b"\x80" for each in escaped)
+    )
+
+
+def _is_domain(domain: bytes) -> bool:
+    if domain.startswith(b"[") and domain.endswith(b"]"):
+        return _is_literal(domain[1:-1])
+    labels = domain.split(b".")
+    return len(domain) <= MAX_OCTETS and all(
+        label and not label.translate(None, _LABEL) and b"-" not in (label[:1], label[-1:]) for label in labels
+    )
+
+
+def _is_literal(text: bytes) -> bool:
+    from _socket import AF_INET, AF_INET6, inet_pton  # rarely needed
+
+    v6 = text[:5].lower() == b"ipv6:"
+    try:
+        inet_pton(AF_INET6 if v6 else AF_INET, (text[5:] if v6 else text).decode("ascii"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _is_text(address: bytes) -> bool:
+    """Whether it is UTF-8 without control characters (RFC 6532 3.1)."""
+    try:
+        return address.decode().isprintable()
+    except UnicodeDecodeError:
+        return False

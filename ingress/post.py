@@ -77,8 +77,6 @@ def addressed(flags: Flags, header: Header) -> Transaction:
     recipients = list(dict.fromkeys(recipients))
     if not recipients:
         raise BadMessage("no recipients")
-    for address in (sender, *recipients):
-        _check_utf8(address)
     return Transaction(sender, recipients, flags.ret, flags.envid, flags.notify)
 
 
@@ -88,13 +86,6 @@ def _one_address(operand: bytes) -> bytes:
     if len(found) > 1:
         raise BadAddress("more than one sender")
     return found[0] if found else b""
-
-
-def _check_utf8(address: bytes) -> None:
-    try:
-        address.decode()
-    except UnicodeDecodeError:
-        raise BadAddress(f"{address.decode(errors='replace')!a} is not UTF-8 (RFC 6532)") from None
 
 
 def _login() -> bytes:

@@ -12,7 +12,7 @@ from tests.tools.mailer import Mailer
 
 ROOT = Path(__file__).parents[2]
 #: What sendmail may ask for beyond the bare interpreter: small modules, most of them in C.
-ALLOWED = "__future__, _socket, os, pwd, select, sys, time, zlib"
+ALLOWED = "__future__, _socket, fcntl, os, pwd, select, sys, time, zlib"
 OURS = {
     "ingress", "ingress.compose", "ingress.dropfile", "ingress.enqueue", "ingress.flags", "ingress.handin",
     "ingress.mailboxes", "ingress.post", "ingress.source", "spool", "spool.layout",

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingress.mailboxes import BadAddress, mailboxes
+from ingress.paths import read_rcpt
+from spool.address import parse_address
 
 
 @pytest.mark.parametrize(
@@ -38,19 +40,77 @@ def test_the_addresses_of_a_list_are_found(text: bytes, expected: list[bytes]) -
 
 @pytest.mark.parametrize(
     "text",
-    [b'"open', b"(open", b"<open", b"a@[1", b"a b", b"<a b>", b"<a> <b>", b"a\0b", b"a\rb@c", b"a>b", b"(" * 500],
+    [
+        b'"open',
+        b"(open",
+        b"<open",
+        b"a@[1",
+        b"a b",
+        b"<a b>",
+        b"<a> <b>",
+        b"a\0b",
+        b"a\rb@c",
+        b"a>b",
+        b"(" * 500,
+        b"a..b@c",
+        b".a@b",
+        b"a@",
+        b"@b",
+        b"a@b..c",
+        b"a@-b",
+        b"a@b-",
+        b"a@[1.2.3]",
+        b"a@[IPv6:1]",
+        b"\xff@b",
+        "a@b\u2028c".encode(),
+        b"a" * 256,
+        b'""@b',
+        b'"a"b@c',
+        b"a@b@c",
+    ],
 )
 def test_what_is_no_list_of_addresses_is_refused(text: bytes) -> None:
     with pytest.raises(BadAddress):
         mailboxes(text)
 
 
-@given(st.binary(max_size=60) | st.text('a@<>,;:"\\()[] \r\n', max_size=40).map(str.encode))
-def test_nothing_that_comes_out_can_leave_its_angle_brackets(text: bytes) -> None:
+_PIECES = [
+    "a",
+    "@",
+    ".",
+    "-",
+    "_",
+    "+",
+    '"',
+    "\\",
+    " ",
+    "<",
+    ">",
+    ",",
+    ":",
+    ";",
+    "(",
+    ")",
+    "[",
+    "]",
+    "ü",
+    "\x85",
+    "\u2028",
+    "\0",
+    "\r\n",
+]
+_LITERALS = ["[192.0.2.1]", "[IPv6:::1]", "[IPv6:1]", "[01.2.3.4]", "[]", "[x]", "IPv6:"]
+
+
+@given(
+    st.lists(st.sampled_from(_PIECES + _LITERALS), max_size=12).map("".join).map(str.encode) | st.binary(max_size=20)
+)
+def test_what_comes_out_is_an_address_for_the_daemon_too(text: bytes) -> None:
     try:
         found = mailboxes(text)
     except BadAddress:
         return
-    for address in found:
-        assert not any(octet < 32 or octet == 127 for octet in address)
-        assert address.startswith(b'"') or not set(address) & set(b" <>")
+    for address in filter(None, found):
+        parsed = parse_address(address.decode(), default_domain="here.example")
+        assert str(parsed) in (address.decode(), address.decode() + "@here.example") or address.startswith(b'"')
+        read_rcpt(f"TO:<{address.decode()}>", "here.example", dsn=True, smtputf8=True)
