@@ -121,6 +121,9 @@ class Session(Authentication):
         except (BadPath, BadParameter) as error:
             self.refuse(error.reply)
             return
+        if transaction.recipients >= transaction.config.max_recipients:
+            self._refuse_recipient(replies.TOO_MANY_RECIPIENTS)
+            return
         reply = await transaction.add_recipient(recipient)
         if reply.is_positive:
             self.reply(reply)

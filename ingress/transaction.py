@@ -30,10 +30,11 @@ from policy.config import Config, Facts, Listener
 from policy.errors import TableUnavailable
 from spool.address import Address
 from spool.door import SpoolDoor
-from spool.errors import SpoolError, SpoolFull, SpoolLost
+from spool.errors import DuplicateMessage, SpoolError, SpoolFull, SpoolLost
 from spool.ids import MessageId, envelope_id, new_message_id
-from spool.message import BodyKind, Client, Message, NewEnvelope, Recipient, Submission
+from spool.message import BodyKind, Client, Message, NewEnvelope, Recipient, Refusal, Submission
 from spool.reply import Reply
+from spool.settlement import will_be_told
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ class Origin:
     client: Client
     #: What was negotiated, ``TLSv1.3:...``, or empty.
     tls: str = ""
+    #: The file of the drop that is read, or empty.
+    drop: str = ""
 
     @property
     def is_submission(self) -> bool:
@@ -97,6 +100,7 @@ class Transaction:
         self._parameters = parameters
         self._envelopes: list[NewEnvelope] = []
         self._recipients: list[Recipient] = []
+        self._refused: list[Refusal] = []
         self._facts = origin.facts(sender)
         self._wall = house.spool.clock.clock.wall()
         self._body: IncomingBody | None = None
@@ -116,8 +120,6 @@ class Transaction:
 
     async def add_recipient(self, recipient: Recipient) -> Reply:
         """Ask policy about one more recipient."""
-        if len(self._recipients) >= self.config.max_recipients:
-            return replies.TOO_MANY_RECIPIENTS
         try:
             verdict = await self._admit(self.config, self._facts, recipient)
         except TableUnavailable as error:
@@ -131,6 +133,15 @@ class Transaction:
                 self._recipients.append(recipient)
                 self._envelopes.extend(verdict.envelopes)
                 return replies.RECIPIENT_OK
+
+    def refuse_recipient(self, recipient: Recipient, reply: Reply) -> None:
+        """Have the sender told by a report, as it is too late to tell the client."""
+        self._refused.append(Refusal(recipient, reply))
+
+    @property
+    def concerns_anybody(self) -> bool:
+        """Whether somebody would get the message, or a report about it: if not, it cannot be committed."""
+        return bool(self._envelopes) or will_be_told(self._sender, self._refused)
 
     async def write(self, piece: bytes) -> None:
         """Take the next piece of content. After a refusal, which `commit` tells, it does nothing."""
@@ -178,9 +189,17 @@ class Transaction:
             ret=self._parameters.ret,
             client=self._origin.client,
         )
-        with anyio.CancelScope(shield=True):
-            await self._spool.accept(Submission(message, body, tuple(self._envelopes)))
-        self._log(message)
+        drop = self._origin.drop
+        submission = Submission(message, body, tuple(self._envelopes), drop, tuple(self._refused))
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._spool.accept(submission)
+        except DuplicateMessage:
+            if not drop:
+                raise
+            log.info("%s smtp known-drop file=%s", self._origin.session, drop)
+        else:
+            self._log(message)
 
     def _finish_header(self, fields: bytes) -> bytes:
         origin = self._origin
