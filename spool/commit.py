@@ -166,7 +166,7 @@ class Committer(threading.Thread):
             if job.body:
                 (bodies.discard if isinstance(result, Exception) else bodies.settle)(job.body)
         self._answer(answers, done.made_due)
-        self._upkeep.wrote(sum(job.octets for job in jobs), len(jobs))
+        self._upkeep.wrote(sum(job.octets for job in jobs), sum(job.envelopes for job in jobs))
 
     def _lose(self, error: Exception, jobs: Iterable[Job]) -> None:
         """Nothing that comes after a write that may be lost can be trusted."""

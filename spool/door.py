@@ -58,7 +58,8 @@ class SpoolDoor(Protocol):
     async def accept(self, submission: Submission, settles: Settlement | None = None) -> None:
         """Take the message: from here on we own it. Raises `DuplicateMessage`.
 
-        ``settles`` is the report envelope that this submission is the report of: both are one transaction.
+        ``settles`` is the report envelope that this submission is the report of: both are one transaction. Raises
+        `UnknownEnvelope` when that is not in flight any more: the sender was told, or is going to be.
         """
 
     # -- out ----------------------------------------------------------------------------------------------------------

@@ -149,16 +149,15 @@ def _rewrite_wal(connection: sqlite3.Connection, reserve: Reserve) -> None:
 def _begin(tx: Transaction) -> None:
     start = int(read_fact(tx.connection, "start") or 0) + 1
     if start == 1:
-        name = base64.b32hexencode(os.urandom(INSTANCE_OCTETS)).decode().lower()
-        tx.execute(SQL["set_fact"], ("instance", name))
-    tx.execute(SQL["set_fact"], ("start", str(start)))
-    tx.execute(SQL["set_fact"], ("clean", "0"))
+        write_fact(tx, "instance", base64.b32hexencode(os.urandom(INSTANCE_OCTETS)).decode().lower())
+    write_fact(tx, "start", str(start))
+    write_fact(tx, "clean", "0")
     recover(tx)
     write_mark(tx)
 
 
 def _end(tx: Transaction) -> None:
-    tx.execute(SQL["set_fact"], ("clean", "1"))
+    write_fact(tx, "clean", "1")
     write_mark(tx)
 
 
@@ -178,6 +177,14 @@ def last_mark(connection: sqlite3.Connection) -> TimeMark | None:
     """The moment that was kept last; None in a new spool."""
     row = connection.execute(SQL["get_time_mark"]).fetchone()
     return TimeMark(*row) if row else None
+
+
+def write_fact(tx: Transaction, name: str, value: str) -> None:
+    """Keep a small fact; an empty one is forgotten."""
+    if value:
+        tx.execute(SQL["set_fact"], (name, value))
+    else:
+        tx.execute(SQL["forget_fact"], (name,))
 
 
 def read_fact(connection: sqlite3.Connection, name: str) -> str:

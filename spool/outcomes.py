@@ -108,13 +108,13 @@ def read_subjects(connection: sqlite3.Connection, rows: Sequence[int]) -> tuple[
     return subjects, spoilt
 
 
-def record(tx: Transaction, settlement: Settlement) -> None:
-    """Write down what came of one attempt."""
+def record(tx: Transaction, settlement: Settlement) -> bool:
+    """Write down what came of one attempt; whether its envelope was in flight."""
     attempt = settlement.attempt
     row: Row | None = tx.execute(SQL["inflight"], key_of(attempt.envelope)).fetchone()
     if row is None:
         _log.warning("outcome for an envelope that is not in flight", extra={"envelope": attempt.envelope})
-        return
+        return False
     subject = Subject.of(row)
     write_history(tx, subject, attempt, settlement.event)
     tx.lanes.add(subject.lane)
@@ -126,6 +126,7 @@ def record(tx: Transaction, settlement: Settlement) -> None:
         end(tx, subject)
     else:
         _wait(tx, subject, settlement)
+    return True
 
 
 def refuse(tx: Transaction, message: Message, keys: tuple[int, int, int], refusal: Refusal) -> None:

@@ -33,8 +33,8 @@ HISTORY_ROWS: Final = 3_000_000
 PRUNE_STEP: Final = 500
 #: Octets of the log after which it is written back to the database file.
 CHECKPOINT_OCTETS: Final = 16 * 1024 * 1024
-#: What a job writes into the log beside its body: the pages of its rows and of their indexes.
-JOB_OCTETS: Final = 16 * 1024
+#: What an envelope writes into the log beside its body: the pages of its rows and of their indexes.
+ENVELOPE_OCTETS: Final = 16 * 1024
 #: Seconds after which a log that has anything in it is written back: a start after a crash then has little to do.
 CHECKPOINT_EVERY: Final = 30.0
 #: Pages that stay free in the file for the next messages, and pages given back in one step.
@@ -83,9 +83,9 @@ class Upkeep:
         #: When the next chore is due, by the monotonic clock.
         self.due = min(chore.due for chore in self._chores)
 
-    def wrote(self, octets: int, jobs: int) -> None:
+    def wrote(self, octets: int, envelopes: int) -> None:
         """A commit with that much in it has grown the log."""
-        self._logged += octets + jobs * JOB_OCTETS
+        self._logged += octets + envelopes * ENVELOPE_OCTETS
         now = self.monotonic()
         wanted = now if self._logged >= CHECKPOINT_OCTETS else now + CHECKPOINT_EVERY
         if wanted < self._checkpoint.due:

@@ -22,7 +22,7 @@ from spool.bodies import BodyWriter
 from spool.checkup import Checkup
 from spool.clock import Clock, SpoolClock, SystemClock
 from spool.commit import Answer, Committer, Read, Stop, Write
-from spool.errors import SpoolLost, SpoolUnavailable
+from spool.errors import SpoolLost, SpoolUnavailable, UnknownEnvelope
 from spool.files import Ops, SystemOps
 from spool.ids import EnvelopeId, MessageId
 from spool.intent import MboxIntent
@@ -35,7 +35,7 @@ from spool.report import ReportLine
 from spool.room import RoomGauge
 from spool.selection import Selection
 from spool.settlement import Settlement
-from spool.store import SQL, Transaction
+from spool.store import Transaction
 from spool.upkeep import Upkeep
 
 T = TypeVar("T")
@@ -108,8 +108,8 @@ class SpoolWriter:
         file, octets = ("", len(body)) if isinstance(body, bytes) else (body.name, 0)
 
         def piece(tx: Transaction) -> None:
-            if settles is not None:
-                outcomes.record(tx, settles)
+            if settles is not None and not outcomes.record(tx, settles):
+                raise UnknownEnvelope(f"no report {settles.attempt.envelope} is in flight")
             intake.accept(tx, submission)
 
         job = Write(self._future(), piece, file, octets, len(submission.envelopes))
@@ -273,11 +273,7 @@ class SpoolWriter:
 
     async def remember(self, name: str, value: str) -> None:
         """Keep a small fact beyond a restart; empty forgets it."""
-        key = f"runner.{name}"
-        if value:
-            await self._write(lambda tx: tx.execute(SQL["set_fact"], (key, value)))
-        else:
-            await self._write(lambda tx: tx.execute(SQL["forget_fact"], (key,)))
+        await self._write(lambda tx: opening.write_fact(tx, f"runner.{name}", value))
 
     async def recall(self, name: str) -> str:
         """What `remember` kept; empty when nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from spool.ids import MessageId, new_message_id
 from spool.instants import Instant
 from spool.intake import accept
 from spool.lane import Lane
+from spool.listing import QueueReader
 from spool.opening import OpenSpool, close_spool, last_mark, open_spool
 from spool.orphans import OrphanSweep
 from spool.store import Transaction
@@ -249,3 +251,16 @@ def test_a_chore_that_fails_is_tried_again(opened: OpenSpool, watch: Watch, ops:
     assert last_mark(opened.store.connection) != opened.store.clock.mark()
     watch.pass_time(upkeep.TRY_AGAIN)
     assert last_mark(opened.store.connection) == opened.store.clock.mark()
+
+
+def test_the_log_stays_small_under_endless_load_while_the_queue_is_listed(
+    opened: OpenSpool, watch: Watch, clock: HandClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "CHECKPOINT_OCTETS", 1 << 20)
+    with closing(QueueReader.beside(str(tmp_path), SpoolClock(clock, None))) as reader:
+        for _ in range(200):
+            take_in(opened, Letter(body=b"x" * 40_000))
+            watch.chores.wrote(40_000, 1)
+            watch.pass_time(0)
+            assert reader.page(limit=20).entries
+    assert (tmp_path / "state.db-wal").stat().st_size < 3 << 20

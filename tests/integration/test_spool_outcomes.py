@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from spool.address import NULL_SENDER
+from spool.errors import UnknownEnvelope
 from spool.ids import EnvelopeId
 from spool.lane import LaneFailed
 from spool.layout import Layout
@@ -117,6 +118,19 @@ async def test_a_report_keeps_the_body_until_it_is_sent(spool: SpoolWriter, plac
     (sent,) = await take(spool)
     await record(spool, sent, DONE)
     assert set(rows_left(place).values()) == {0}
+
+
+async def test_a_report_is_accepted_once(spool: SpoolWriter, place: Layout, clock: HandClock) -> None:
+    await put(spool)
+    (claimed,) = await take(spool)
+    await record(spool, claimed, NEVER)
+    clock.advance(REPORT_DELAY)
+    (report,) = await take(spool)
+    settled = settlement(spool, report, Delivered(Reply(250, "2.0.0", "reported")))
+    await spool.accept(submission(spool.clock.now(), Letter(sender=NULL_SENDER)), settles=settled)
+    with pytest.raises(UnknownEnvelope):
+        await spool.accept(submission(spool.clock.now(), Letter(sender=NULL_SENDER)), settles=settled)
+    assert rows_left(place)["message"] == 1
 
 
 async def test_a_report_that_cannot_be_sent_makes_no_other_report(
