@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Final
+from collections import defaultdict
+from typing import Final, TypeAlias
 
 from policy.build.assembly import Assembled
 from policy.build.workbench import Workbench
@@ -21,6 +22,10 @@ from policy.tables.table import Table
 
 #: What others may do with a file that holds passwords: nothing.
 _OTHERS: Final = stat.S_IRWXO
+
+#: What a ``from`` or ``for`` says, to be compared.
+_Key: TypeAlias = tuple[str, tuple[str, ...], bool]
+_EVERYBODY: Final[_Key] = ("any", (), False)
 
 
 def check(bench: Workbench, assembled: Assembled, name: ServerName) -> None:
@@ -45,39 +50,38 @@ def _check_name(bench: Workbench, name: ServerName) -> None:
 
 
 def _check_rules(bench: Workbench, config: Config) -> None:
-    places = [statement.place for statement in bench.script.rules]
-    for index, (rule, place) in enumerate(zip(config.rules, places, strict=True)):
-        if (rule.source.form == "any" and rule.source.negated) or (
-            rule.destination.form == "any" and rule.destination.negated
-        ):
-            bench.warn(place, 'this rule can never match: "any" leaves nothing to "!"')
-        earlier = next((each for each in config.rules[:index] if _covers(each, rule)), None)
-        if earlier:
-            bench.warn(place, f"this rule can never match: everything it says is matched at {earlier.place} already")
+    earlier: dict[_Key, list[Rule]] = defaultdict(list)
+    for rule, statement in zip(config.rules, bench.script.rules, strict=True):
+        if _is_for_nobody(rule):
+            bench.warn(statement.place, 'this rule can never match: "any" leaves nothing to "!"')
+        # Only a rule for the same destinations, or for all, can leave this one nothing.
+        candidates = (*earlier[_key(rule.destination)], *earlier[_EVERYBODY])
+        covering = next((each for each in candidates if _covers(each, rule)), None)
+        if covering:
+            message = f"this rule can never match: everything it says is matched at {covering.place} already"
+            bench.warn(statement.place, message)
+        earlier[_key(rule.destination)].append(rule)
+
+
+def _is_for_nobody(rule: Rule) -> bool:
+    return any(part.form == "any" and part.negated for part in (rule.source, rule.destination))
 
 
 def _covers(first: Rule, later: Rule) -> bool:
-    first_conditions = {(each.what, _table_key(each.table), each.negated) for each in first.conditions}
-    later_conditions = {(each.what, _table_key(each.table), each.negated) for each in later.conditions}
-    return (
-        _from_covers(first.source, later.source)
-        and _for_covers(first.destination, later.destination)
-        and first_conditions <= later_conditions
-    )
+    if not _from_covers(first.source, later.source):
+        return False
+    conditions = {(each.what, _table_key(each.table), each.negated) for each in later.conditions}
+    return all((each.what, _table_key(each.table), each.negated) in conditions for each in first.conditions)
 
 
 def _from_covers(first: From, later: From) -> bool:
-    if first.form == "any" and not first.negated:
-        return True
     if first.form == "local" and later.form == "socket" and not (first.negated or later.negated):
         return True
-    return (first.form, _table_key(first.table), first.negated) == (later.form, _table_key(later.table), later.negated)
+    return _key(first) in (_EVERYBODY, _key(later))
 
 
-def _for_covers(first: For, later: For) -> bool:
-    if first.form == "any" and not first.negated:
-        return True
-    return (first.form, _table_key(first.table), first.negated) == (later.form, _table_key(later.table), later.negated)
+def _key(part: From | For) -> _Key:
+    return part.form, _table_key(part.table), part.negated
 
 
 def _table_key(table: Table | None) -> tuple[str, ...]:

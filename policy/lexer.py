@@ -46,8 +46,9 @@ KEYWORDS: Final = frozenset(
 
 _TOKEN: Final = re.compile(
     r"""
-      (?P<blank>   (?: \\?[ \t] | \\\r?\n )++ )
-    | (?P<comment> \\?\# (?: \\\r?\n | [^\n] )*+ )
+    (?: \\?[ \t] | \\\r?\n )*+
+    (?:
+      (?P<comment> \\?\# (?: \\\r?\n | [^\n] )*+ )
     | (?P<newline> \r?\n )
     | (?P<quote>   \\?["'] )
     | (?P<number>  -?[0-9]++ (?= [\s),/}=] | \Z ) )
@@ -55,6 +56,8 @@ _TOKEN: Final = re.compile(
     | (?P<macro>   \\?\$ [A-Za-z0-9_]*+ )
     | (?P<mark>    \\?(?: => | [(){}<>!=,] ) )
     | (?P<stray>   \\?[\s\S] (?: \\?[^\s(){}<>!=\#,\\] )*+ )
+    | (?P<end>     \Z )
+    )
     """,
     re.VERBOSE,
 )
@@ -190,17 +193,16 @@ class Lexer:
         """The next token."""
         while True:
             reading = self._readings[-1]
-            start = reading.position
-            found = _TOKEN.match(reading.text, start)
-            if found is None:
-                token = self._end(reading)
-            else:
-                reading.position = found.end()
-                kind = found.lastgroup or ""
-                if kind == "macro" and start < reading.value_end:
-                    # A value's own dollar means nothing: values are not expanded again.
-                    kind = "stray"
-                token = self._token(reading, kind, found.group(), reading.offset(start))
+            found = _TOKEN.match(reading.text, reading.position)
+            # Whatever the text, something of it is a token, if only a stray one.
+            assert found is not None
+            kind = found.lastgroup or ""
+            text = found.group(kind)
+            start, reading.position = found.span(kind)
+            if kind == "macro" and start < reading.value_end:
+                # A value's own dollar means nothing: values are not expanded again.
+                kind = "stray"
+            token = self._token(reading, kind, text, reading.offset(start))
             if token is not None:
                 return token
 
@@ -215,8 +217,8 @@ class Lexer:
 
     def _token(self, reading: _Reading, kind: str, text: str, offset: int) -> Token | None:
         match kind:
-            case "blank":
-                return None
+            case "end":
+                return self._end(reading)
             case "comment":
                 if "\n" in text:
                     self.long_comments.append(reading.source.place(offset))

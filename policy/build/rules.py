@@ -36,9 +36,8 @@ def _action(bench: Workbench, statement: RuleStatement) -> str:
     if statement.action is None:
         return ""
     name = statement.action.text
-    declared = bench.script.names("action")
-    if name not in declared:
-        known = did_you_mean(name, declared, "declared are")
+    if ("action", name) not in bench.script.begun:
+        known = did_you_mean(name, bench.script.names("action"), "declared are")
         bench.complain(statement.action.place, f'no action "{name}" is declared{known}')
     return name
 
