@@ -132,11 +132,11 @@ def _hostname(bench: Workbench, options: Options) -> str:
 def _addresses(bench: Workbench, statement: ListenStatement) -> tuple[str, ...]:
     found = _meant(bench, statement.on)
     if not found:
-        interfaces = bench.host.interfaces()
-        meant = did_you_mean(statement.on, interfaces, "interfaces are")
-        bench.complain(
-            statement.place, f'"{statement.on}" is no interface, IP address or host name of this machine{meant}'
-        )
+        interfaces = sorted(bench.host.interfaces())
+        meant = did_you_mean(statement.on, interfaces, "")
+        hint = meant if meant.endswith("?") else ""
+        said = f'"{statement.on}" is no interface, IP address or host name of this machine{hint}'
+        bench.complain(statement.place, f"{said} (interfaces: {', '.join(interfaces)})")
     family = statement.options.find("inet4", "inet6")
     if family is None or not found:
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import pytest
@@ -382,3 +383,20 @@ async def test_facts_are_never_changed_by_an_expansion(configured: Configured) -
     before = dataclasses.replace(STRANGER)
     await ask(hybrid(configured, "away zoe@example.net\n"), "away@localhost", STRANGER)
     assert before == STRANGER
+
+
+# Traces
+
+
+async def test_a_trace_tells_every_step_from_the_recipient_to_its_destinations(
+    configured: Configured, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = hybrid(configured, "root ann\n")
+    with caplog.at_level(logging.DEBUG, "policy"):
+        await ask(config, "root@localhost")
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        ("policy.ruleset", f"<root@localhost>: the rule at {configured.folder}/smtpd.conf:4 matched"),
+        ("policy.tables.lookup", 'table aliases: "root" -> ann'),
+        ("policy.tables.lookup", 'table aliases: "ann" -> None'),
+        ("policy.expand", "<root@localhost>: root@localhost -> root -> ann -> action local"),
+    ]
