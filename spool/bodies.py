@@ -28,7 +28,7 @@ from spool.files import Ops
 from spool.ids import MessageId
 from spool.instants import Instant
 
-_log: Final = logging.getLogger("mailspool.spool")
+_log: Final = logging.getLogger(__name__)
 
 #: Octets up to which a body travels in the database, in the same transaction as its message: one fsync pays for all.
 SMALL_BODY: Final = 64 * 1024

@@ -16,7 +16,7 @@ import time
 from contextlib import closing, suppress
 from typing import Final
 
-_log: Final = logging.getLogger("mailspool.spool")
+_log: Final = logging.getLogger(__name__)
 
 TABLES: Final = (
     "meta",

@@ -26,7 +26,7 @@ from spool.rows import ASKED_REMOVE, STATE_CODE, CorruptRow, Row, read_envelope,
 from spool.state import State
 from spool.store import SQL, Transaction
 
-_log: Final = logging.getLogger("mailspool.spool")
+_log: Final = logging.getLogger(__name__)
 _INFLIGHT: Final = STATE_CODE[State.INFLIGHT]
 #: The message and its body, or why it cannot be sent.
 _Found: TypeAlias = "tuple[Message, Body] | Exception"

@@ -23,7 +23,7 @@ from spool.opening import OpenSpool, abandon_spool, close_spool
 from spool.store import Piece
 from spool.upkeep import Upkeep
 
-_log: Final = logging.getLogger("mailspool.spool")
+_log: Final = logging.getLogger(__name__)
 
 #: Envelopes, or outcomes, in one transaction: some 20 ms of work, so that nobody waits long for an answer.
 BATCH_ENVELOPES: Final = 256

@@ -30,7 +30,7 @@ from spool.lock import SpoolLock
 from spool.room import Reserve
 from spool.store import SQL, Store, Transaction
 
-_log: Final = logging.getLogger("mailspool.spool")
+_log: Final = logging.getLogger(__name__)
 
 #: Random octets of a spool's own name.
 INSTANCE_OCTETS: Final = 10

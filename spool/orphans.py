@@ -19,7 +19,7 @@ from spool.bodies import BodyFiles
 from spool.instants import Instant
 from spool.store import SQL
 
-_log: Final = logging.getLogger("mailspool.spool")
+_log: Final = logging.getLogger(__name__)
 
 
 class OrphanSweep:

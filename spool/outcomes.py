@@ -42,7 +42,7 @@ from spool.settlement import Settlement, next_warning, report_owed
 from spool.state import Event, Kind
 from spool.store import SQL, Transaction
 
-_log: Final = logging.getLogger("mailspool.spool")
+_log: Final = logging.getLogger(__name__)
 
 #: Milliseconds that a report waits for others about the same message.
 REPORT_DELAY: Final = 1_000

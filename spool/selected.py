@@ -26,7 +26,7 @@ from spool.selection import Selection
 from spool.state import Event, State
 from spool.store import SQL, Transaction
 
-_log: Final = logging.getLogger("mailspool.spool")
+_log: Final = logging.getLogger(__name__)
 
 #: Envelopes a step works on: some milliseconds of the writer's time.
 STEP: Final = 256

@@ -29,7 +29,7 @@ from spool.room import Reserve
 from spool.rows import Row
 from spool.statements import load
 
-_log: Final = logging.getLogger("mailspool.spool")
+_log: Final = logging.getLogger(__name__)
 SQL: Final = load("queries.sql")
 
 #: Lanes whose ids are remembered; more are looked up again.

@@ -23,7 +23,7 @@ from spool.opening import write_mark
 from spool.orphans import OrphanSweep
 from spool.store import SQL, Piece, Store, Transaction
 
-_log: Final = logging.getLogger("mailspool.spool")
+_log: Final = logging.getLogger(__name__)
 
 #: Milliseconds that the history keeps an attempt, and the name of a drop file.
 HISTORY_KEPT: Final = 7 * 24 * 3600 * 1000
