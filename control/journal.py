@@ -37,20 +37,17 @@ _TRACED: Final = 1
 #: The rooms of the house, each the parent of its modules' loggers.
 PACKAGES: Final = ("spool", "policy", "ingress", "scheduler", "delivery", "control")
 
-_MTA = ("delivery.relay", "delivery.client", "delivery.tls", "delivery.resolver", "delivery.routes")
-_BOUNCE = ("delivery.bounce", "delivery.dsn")
+_MTA = ("delivery.relay",)
 #: What ``-T`` and ``smtpctl trace`` call a part of the daemon, and the loggers that speak for it.
 SUBSYSTEMS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "all": PACKAGES,
-        "bounce": _BOUNCE,
-        "bounces": _BOUNCE,
         "expand": ("policy.expand",),
-        "lookup": ("policy.tables", "policy.credentials"),
-        "mda": ("delivery.maildir", "delivery.mbox", "delivery.command", "delivery.lmtp", "delivery.agent"),
+        "lookup": ("policy.tables",),
+        "mda": ("delivery.agent", "delivery.dispatch"),
         "mta": _MTA,
         "queue": ("spool",),
-        "rules": ("policy.ruleset", "policy.admit"),
+        "rules": ("policy.ruleset",),
         "scheduler": ("scheduler",),
         "smtp": ("ingress",),
         "table": ("policy.tables",),
@@ -59,6 +56,8 @@ SUBSYSTEMS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 
+#: What every record has; the rest is the ``extra`` of whoever wrote it.
+_ORDINARY: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SEVERITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DEBUG_SEVERITY = 7
@@ -69,11 +68,12 @@ class UnknownSubsystem(ValueError):
 
 
 class LineFormatter(logging.Formatter):
-    """One event, one line."""
+    """One event, one line: what happened, the ``extra`` of it as ``key=value``, the exception it came with."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line without its end."""
-        text = record.getMessage()
+        extra = (f" {key}={_value(value)}" for key, value in vars(record).items() if key not in _ORDINARY)
+        text = record.getMessage() + "".join(extra)
         if record.exc_info and record.exc_info[1] is not None:
             text = f"{text} ({_trouble(record.exc_info[1])})"
         return _bounded(_CONTROL.sub(_escape, _prefix(record) + text))
@@ -208,6 +208,15 @@ def _prefix(record: logging.LogRecord) -> str:
 
 def _severity(level: int) -> int:
     return next((severity for least, severity in _SEVERITIES if level >= least), _DEBUG_SEVERITY)
+
+
+def _value(value: object) -> str:
+    """A value, in quotes where it could not be told from what follows."""
+    text = str(value)
+    if text and not set(text) & set(' "='):
+        return text
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{quoted}"'
 
 
 def _trouble(error: BaseException) -> str:

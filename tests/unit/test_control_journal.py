@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from control.journal import MAX_LINE, SUBSYSTEMS, Journal, LineFormatter, SyslogHandler, UnknownSubsystem
+from control.journal import MAX_LINE, PACKAGES, SUBSYSTEMS, Journal, LineFormatter, SyslogHandler, UnknownSubsystem
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,7 +93,7 @@ def test_untrace_all_ends_every_trace(journal: Journal, written: io.StringIO) ->
 
 
 def test_an_unknown_subsystem_is_named_with_the_known_ones(journal: Journal) -> None:
-    with pytest.raises(UnknownSubsystem, match=r"invalid trace keyword: imsg \(known: all bounce"):
+    with pytest.raises(UnknownSubsystem, match=r"invalid trace keyword: imsg \(known: all expand"):
         journal.trace("imsg")
 
 
@@ -103,9 +104,30 @@ def test_libraries_are_heard_from_warnings_on(journal: Journal, written: io.Stri
     assert written.getvalue() == "warn: heard\n"
 
 
-def test_every_traced_name_belongs_to_a_room() -> None:
-    names = {name for names in SUBSYSTEMS.values() for name in names}
-    assert {name for name in names if not (ROOT / name.split(".")[0]).is_dir()} == set()
+def test_what_an_event_carries_is_written_behind_it(journal: Journal, written: io.StringIO) -> None:
+    logging.getLogger("spool.upkeep").warning("upkeep failed", extra={"chore": "prune", "reason": 'no "room" left'})
+    assert written.getvalue() == 'warn: upkeep failed chore=prune reason="no \\"room\\" left"\n'
+
+
+def loggers() -> set[str]:
+    """Every name under which the packages log."""
+    found = set()
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for name in re.findall(r"getLogger\((__name__|\"[\w.]+\")\)", path.read_text()):
+                module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+                found.add(module if name == "__name__" else name.strip('"'))
+    return found
+
+
+@pytest.mark.parametrize("subsystem", sorted(SUBSYSTEMS))
+def test_a_subsystem_that_can_be_traced_has_something_to_say(subsystem: str) -> None:
+    for name in SUBSYSTEMS[subsystem]:
+        assert any(f"{logger}.".startswith(f"{name}.") for logger in loggers()), name
+
+
+def test_every_logger_belongs_to_a_room() -> None:
+    assert {name for name in loggers() if name.partition(".")[0] not in PACKAGES} == set()
 
 
 class LogDaemon:

@@ -15,7 +15,7 @@ from control.smtpctl import FORMS
 
 DOCS = Path(__file__).parents[2] / "docs"
 #: Words by which a subsystem is called as well, as in OpenSMTPD.
-ALIASES = {"bounces", "table", "transfer"}
+ALIASES = {"table", "transfer"}
 
 
 def words(manual: str) -> str:

@@ -26,7 +26,7 @@ def test_file_and_root_are_read() -> None:
         (["-x"], "option -x not recognized"),
         (["-f"], "option -f requires argument"),
         (["-D", "name"], "-D name: not macro=value"),
-        (["-T", "imsg"], "-T imsg: not one of all bounce"),
+        (["-T", "imsg"], "-T imsg: not one of all expand"),
         (["now"], "unexpected operand: now"),
     ],
 )
