@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 import struct
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -45,6 +43,7 @@ from control.sockets import bind_unix
 from spool.message import Client
 from spool.writer import SpoolWriter
 from tests.tools.controlled import House, running
+from tests.tools.folders import public_folder
 from tests.tools.spooled import LATER, Letter, put, record, submission, take
 
 pytestmark = pytest.mark.anyio
@@ -52,11 +51,8 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that any user may enter; pytest's own is closed to others."""
-    path = Path(tempfile.mkdtemp(prefix="control-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    with public_folder() as path:
+        yield path
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.daemon import BIN, Daemon, wait_for
+from tests.tools.folders import public_folder
 
 CONFIGURATION = """\
 listen on 127.0.0.1 port $port
@@ -123,8 +124,6 @@ def test_in_the_background_a_failed_start_is_told_by_the_exit_status(tmp_path: P
 
 def start_as_nobody(daemon: Daemon) -> subprocess.CompletedProcess[str]:
     """Start it as a user who owns nothing; what is imported was read before, because Python itself may be out of reach."""
-    for folder in (daemon.folder, *daemon.folder.parents[:-2]):
-        folder.chmod(0o755)
     for path in daemon.folder.iterdir():
         path.chmod(0o644)
     code = (
@@ -138,20 +137,22 @@ def start_as_nobody(daemon: Daemon) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
-def test_a_spool_of_somebody_else_is_refused_with_its_path(tmp_path: Path) -> None:
-    done = start_as_nobody(Daemon(tmp_path, CONFIGURATION))
+def test_a_spool_of_somebody_else_is_refused_with_its_path() -> None:
+    with public_folder() as root:
+        done = start_as_nobody(Daemon(root, CONFIGURATION))
     assert done.returncode == 1
-    assert done.stderr.startswith(f"smtpd: {tmp_path}/var")
+    assert done.stderr.startswith(f"smtpd: {root}/var")
     assert "Permission denied" in done.stderr
 
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
-def test_a_port_that_needs_root_says_so(tmp_path: Path) -> None:
-    for folder in ("var/spool/smtpd", "var/run"):
-        (tmp_path / folder).mkdir(parents=True)
-        os.chown(tmp_path / folder, 65534, 65534)
-    done = start_as_nobody(Daemon(tmp_path, CONFIGURATION, port=25))
+def test_a_port_that_needs_root_says_so() -> None:
+    with public_folder() as root:
+        for folder in ("var/spool/smtpd", "var/run"):
+            (root / folder).mkdir(parents=True)
+            os.chown(root / folder, 65534, 65534)
+        done = start_as_nobody(Daemon(root, CONFIGURATION, port=25))
     assert done.returncode == 1
     assert "cannot listen on 127.0.0.1 port 25: Permission denied (a port below 1024 needs root)" in done.stderr
 

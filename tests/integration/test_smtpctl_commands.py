@@ -16,6 +16,7 @@ from spool.ids import MessageId
 from spool.layout import layout
 from spool.writer import SpoolWriter
 from tests.tools.controlled import House, running
+from tests.tools.folders import public_folder
 from tests.tools.spooled import LATER, Letter, put, record, take
 
 pytestmark = pytest.mark.anyio
@@ -196,13 +197,11 @@ async def test_no_spool_at_all_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
-async def test_a_stopped_spool_is_closed_to_strangers(tmp_path: Path) -> None:
-    await stopped(tmp_path)
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.name.startswith("pytest"):
-            folder.chmod(0o755)
+async def test_a_stopped_spool_is_closed_to_strangers() -> None:
     code = "import os, sys, control.smtpctl as it, control.offline; os.seteuid(65534); sys.exit(it.mailq())"
-    done = await anyio.run_process([sys.executable, "-c", code, "--root", str(tmp_path)], check=False)
+    with public_folder() as root:
+        await stopped(root)
+        done = await anyio.run_process([sys.executable, "-c", code, "--root", str(root)], check=False)
     assert done.returncode == os.EX_NOPERM
     assert b"only root and the owner of the spool may read it" in done.stderr
 
