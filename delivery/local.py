@@ -13,43 +13,31 @@ from typing import Final
 
 from delivery import command, maildir, mbox
 from delivery.content import was_delivered_to
-from delivery.deposit import Deposit, Desk, Result, ToCommand, ToMaildir, ToMbox, deferred, delivered, failed
+from delivery.deposit import Deposit, Desk, Result, ToCommand, ToMaildir, ToMbox, failed
 from spool.errors import BodyDamaged
 from spool.files import Ops
 from spool.outcome import Damaged
 
-#: Where mail goes that nobody wants: an alias may say so.
-NOWHERE: Final = "/dev/null"
-
 _LOOP: Final = failed("5.4.6", "Loop detected")
-_DISCARDED: Final = delivered("Discarded")
 
 _Deliver = Callable[[Sequence[Deposit], Ops, Desk], list[Result]]
 
 
 def make_deposits(deposits: Sequence[Deposit], ops: Ops, desk: Desk) -> list[Result]:
     """Deliver all; see the module."""
-    results: list[Result] = [_INITIAL] * len(deposits)
+    results = [_decided_before(deposit) for deposit in deposits]
     groups: dict[tuple[str, ...], list[int]] = {}
     for place, deposit in enumerate(deposits):
-        early = _decided_before(deposit)
-        if early is None:
+        if results[place] is None:
             groups.setdefault(_mailbox(deposit), []).append(place)
-        else:
-            results[place] = early
     for places in groups.values():
         chosen = [deposits[place] for place in places]
         for place, result in zip(places, _deliver_of(chosen[0])(chosen, ops, desk), strict=True):
             results[place] = result
-    return results
-
-
-_INITIAL: Final = deferred("4.3.0", "not tried")
+    return [result for result in results if result is not None]
 
 
 def _decided_before(deposit: Deposit) -> Result | None:
-    if isinstance(deposit.method, ToMbox) and deposit.method.path == NOWHERE:
-        return _DISCARDED
     try:
         return _LOOP if was_delivered_to(deposit.body, deposit.address) else None
     except BodyDamaged as damage:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 from anyio import CapacityLimiter, create_task_group, to_thread
 
-from delivery.deposit import Refused, Result, ToCommand, ToMaildir, ToMbox, deferred
+from delivery.deposit import Refused, Result, ToCommand, ToMaildir, ToMbox, deferred, delivered
 from delivery.hands import MAX_SESSIONS, Hands
 from delivery.ledger import Ledger
 from delivery.planning import Plan, Planner, was_tried
@@ -26,12 +27,15 @@ from spool.ids import EnvelopeId
 from spool.intent import MboxIntent
 from spool.layout import Layout
 from spool.message import Claimed
-from spool.outcome import Attempt, Damaged, Deferred, Failed
+from spool.outcome import Attempt, Damaged, Outcome
 
 #: What a sender may learn of a fault of ours.
 _STRAY: Final = deferred("4.3.0", "internal error while delivering; the log says more")
 
-_Planned: TypeAlias = Plan | Deferred | Failed
+_DISCARDED: Final = delivered("Discarded")
+
+#: What is to be done, or what came of it already.
+_Planned: TypeAlias = Plan | Outcome
 
 _log = logging.getLogger("delivery.agent")
 
@@ -68,21 +72,20 @@ class Mailboxes:
 
     async def _earlier(self, items: Sequence[Claimed], action: LocalAction) -> Mapping[EnvelopeId, MboxIntent]:
         """What attempts before this one were about to append."""
-        found = {}
-        for one in items:
-            target = one.envelope.destination.target
-            goes_to_mbox = target.startswith("/") or (not target and isinstance(action, Mbox))
-            if goes_to_mbox and was_tried(one, self._since):
-                intent = await self._intent_of(one.envelope.id)
-                if intent is not None:
-                    found[one.envelope.id] = intent
+        found: dict[EnvelopeId, MboxIntent] = {}
+        async with create_task_group() as group:
+            for one in items:
+                target = one.envelope.destination.target
+                goes_to_mbox = target.startswith("/") or (not target and isinstance(action, Mbox))
+                if goes_to_mbox and was_tried(one, self._since):
+                    group.start_soon(self._find_intent, one.envelope.id, found)
         return found
 
-    async def _intent_of(self, envelope: EnvelopeId) -> MboxIntent | None:
-        try:
-            return await self._spool.intent_of(envelope)
-        except UnknownEnvelope:
-            return None
+    async def _find_intent(self, envelope: EnvelopeId, found: dict[EnvelopeId, MboxIntent]) -> None:
+        with suppress(UnknownEnvelope):
+            intent = await self._spool.intent_of(envelope)
+            if intent is not None:
+                found[envelope] = intent
 
     def _plan(
         self, items: Sequence[Claimed], action: LocalAction, earlier: Mapping[EnvelopeId, MboxIntent]
@@ -90,6 +93,9 @@ class Mailboxes:
         planner = Planner(self._layout, self._spool.instance, self._since)
         plans: list[_Planned] = []
         for one in items:
+            if planner.goes_nowhere(one):
+                plans.append(_DISCARDED)
+                continue
             try:
                 plans.append(planner.plan(one, action, earlier.get(one.envelope.id)))
             except Refused as refused:

@@ -223,14 +223,16 @@ def make_directory(path: str) -> None:
 
 
 def make(path: str, uid: int, gid: int) -> None:
-    """Make an empty mailbox for that user where there is none; raises `OSError`. For those who may give files away."""
+    """Make an empty mailbox for that user where there is none; raises `OSError`. For those who may give files away.
+
+    Nothing need be durable yet: the fsync of the first message is that of the file's name too.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         return
     try:
         os.fchown(descriptor, uid, gid)
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

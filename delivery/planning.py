@@ -19,7 +19,6 @@ from typing import Final
 
 from delivery.deposit import Deposit, Method, Refused, ToCommand, ToMaildir, ToMbox, deferred, failed
 from delivery.identity import Identity, NoSuchUser, identity_of
-from delivery.local import NOWHERE
 from delivery.specifiers import SpecifierError, UnfitValue, expand_path
 from delivery.words import SHELL, arguments
 from policy.config import Command, LocalAction, Maildir, Mbox
@@ -33,6 +32,8 @@ from spool.outcome import Stage
 ALIAS_USER: Final = "_smtpm"
 #: Where a command without a slash is looked for.
 COMMAND_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+#: Where mail goes that nobody wants: an alias may say so.
+NOWHERE: Final = "/dev/null"
 #: Who a message without a sender comes from, as mailboxes put it.
 NO_SENDER: Final = "MAILER-DAEMON"
 
@@ -60,10 +61,14 @@ class Planner:
         self._since = since
         self._known: dict[str, Identity] = {}
 
+    def goes_nowhere(self, one: Claimed) -> bool:
+        """Whether an alias throws this away; the null device is never looked for below a root."""
+        return one.envelope.destination.target in (NOWHERE, self._layout.root + NOWHERE)
+
     def plan(self, one: Claimed, action: LocalAction, earlier: MboxIntent | None) -> Plan:
         """See the module. ``earlier`` is what the attempt before was about to append to an mbox."""
         try:
-            who = self._identity(self._user(one, action))
+            who = self._who(one, action)
             method = self._method(one, action, who, earlier)
         except NoSuchUser as error:
             raise Refused(deferred("4.3.0", str(error), Stage.ROUTE)) from error
@@ -87,18 +92,22 @@ class Planner:
             known = self._known[name] = identity_of(name)
         return known
 
-    def _user(self, one: Claimed, action: LocalAction) -> str:
+    def _who(self, one: Claimed, action: LocalAction) -> Identity:
         if name := action.user or one.envelope.destination.user:
-            return name
-        return ALIAS_USER if os.geteuid() == 0 else own_name()
+            return self._identity(name)
+        if os.geteuid() != 0:
+            return self._identity(own_name())
+        try:
+            return self._identity(ALIAS_USER)
+        except NoSuchUser as error:
+            raise NoSuchUser(f"{error}, who handles the commands and files of aliases") from error
 
     def _method(self, one: Claimed, action: LocalAction, who: Identity, earlier: MboxIntent | None) -> Method:
         target = one.envelope.destination.target
         if target.startswith("|"):
             return self._command(one, target[1:].strip(), who)
         if target:
-            path = NOWHERE if target == self._layout.root + NOWHERE else target
-            return self._mbox(one, path, earlier)
+            return self._mbox(one, target, earlier)
         match action:
             case Maildir(path=path):
                 return self._maildir(one, path, who)

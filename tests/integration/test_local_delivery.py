@@ -195,7 +195,7 @@ async def test_an_envelope_that_was_removed_meanwhile_reaches_no_mailbox(mailbox
 
 
 async def test_mail_for_nowhere_is_gone(mailboxes: Mailboxes) -> None:
-    attempt = only(await mailboxes.deliver([claimed(ME, target="/dev/null")], MBOX))
+    attempt = only(await mailboxes.deliver([claimed("", target="/dev/null")], MBOX))
     assert isinstance(attempt.outcome, Delivered)
 
 

@@ -68,10 +68,21 @@ def test_a_file_that_an_alias_names_is_an_mbox_whatever_the_action() -> None:
         assert method == ToMbox("/r/srv/archive", "MAILER-DAEMON", 1_700_000_000.0)
 
 
-def test_the_null_device_is_itself_below_a_root_too() -> None:
-    method = plan(claimed("", target="/r/dev/null"), Mbox(name="local", user=ME.pw_name)).deposit.method
-    assert isinstance(method, ToMbox)
-    assert method.path == "/dev/null"
+@pytest.mark.parametrize(
+    ("target", "expected"), [("/dev/null", True), ("/r/dev/null", True), ("/r/x", False), ("", False)]
+)
+def test_the_null_device_is_itself_below_a_root_too(target: str, expected: bool) -> None:
+    assert Planner(LAYOUT, "x1", 0).goes_nowhere(claimed("", target=target)) is expected
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user handles aliases himself")
+def test_what_aliases_name_waits_for_the_user_who_handles_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delivery.planning.ALIAS_USER", "no-such-user-here")
+    outcome = refused(claimed("", target="|/bin/cat"), Mbox(name="local"))
+    assert isinstance(outcome, Deferred)
+    assert "no-such-user-here" in outcome.reply.text
+    assert "aliases" in outcome.reply.text
 
 
 def test_a_command_has_exactly_the_promised_environment() -> None:
