@@ -39,6 +39,7 @@ from control.protocol import (
     StatRow,
     StatusRow,
     Trace,
+    TroubleRow,
 )
 from spool.door import SpoolDoor
 from spool.errors import SpoolError, SpoolLost
@@ -78,6 +79,16 @@ class Schedule(Protocol):
         """The end of `pause_lane`."""
 
 
+class Figures(Protocol):
+    """What is counted. `control.figures.Figures` is it."""
+
+    def now(self) -> Iterable[tuple[str, object]]:
+        """Figures by name; may take a while, and so is called in a thread."""
+
+    def troubles(self) -> Iterable[str]:
+        """What an operator should look at."""
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
     """What the commands act upon."""
@@ -88,8 +99,7 @@ class Desk:
     journal: Journal
     #: ``mda``, ``mta``, ``smtp``.
     parts: Mapping[str, Switch]
-    #: Figures by name; may take a while, and so runs in a thread.
-    figures: Callable[[], Iterable[tuple[str, object]]]
+    figures: Figures
 
 
 class Commands:
@@ -116,10 +126,12 @@ class Commands:
                 case ShowStatus():
                     for part, switch in self._desk.parts.items():
                         yield StatusRow(part, switch.running)
+                    for text in self._desk.figures.troubles():
+                        yield TroubleRow(text)
                     yield Done()
                 case ShowStats():
                     _require_operator(viewer)
-                    for name, value in await anyio.to_thread.run_sync(lambda: list(self._desk.figures())):
+                    for name, value in await anyio.to_thread.run_sync(lambda: list(self._desk.figures.now())):
                         yield StatRow(name, str(value))
                     yield Done()
                 case _:

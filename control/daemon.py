@@ -21,7 +21,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +41,9 @@ from control.notify import tell_ready, tell_reloading, tell_stopping
 from control.server import ControlServer
 from control.sockets import SocketTaken, bind_unix, remove_unix
 from control.switches import IngressSwitch, TrafficSwitch
+from delivery.bounce import Reporter
 from delivery.dispatch import Dispatcher
+from ingress.drop import DropReader, make_drop
 from ingress.listener import Ingress
 from ingress.transaction import House
 from policy.admit import admit
@@ -52,14 +54,8 @@ from scheduler.runner import Runner
 from spool.errors import SpoolError, SpoolInUse
 from spool.layout import Layout
 from spool.listing import QueueReader
-from spool.message import Claimed, Submission
-from spool.outcome import Deferred, Failed, Stage
-from spool.reply import Reply
-from spool.report import ReportLine
 from spool.writer import SpoolWriter
 
-#: Anybody may make a file in the drop, nobody may look who else did.
-DROP_MODE: Final = 0o1733
 #: Descriptors that the process may have: connections, deliveries, files. Not more, because some programs that are started
 #: close every number up to the limit.
 DESCRIPTORS: Final = 65536
@@ -134,20 +130,14 @@ async def _spool(places: Layout) -> AsyncIterator[SpoolWriter]:
     except SpoolError as error:
         raise StartError(f"{places.spool_dir}: {error}") from error
     try:
-        _make_drop(places)
+        make_drop(places)
         yield spool
+    except OSError as error:
+        raise StartError(f"{places.drop_dir}: {error.strerror}") from error
     finally:
         await spool.aclose()
         if spool.lost.is_set():
             _end_at_once()
-
-
-def _make_drop(places: Layout) -> None:
-    try:
-        os.makedirs(places.drop_dir, exist_ok=True)
-        os.chmod(places.drop_dir, DROP_MODE)
-    except OSError as error:
-        raise StartError(f"{error.filename}: {error.strerror}") from error
 
 
 def _first_generation(start: Start) -> Generation:
@@ -182,17 +172,20 @@ class Daemon:
         self._openings = generation.openings
         self._spool = spool
         places = start.source.places
-        house = House(self.config, partial(admit, users=SystemUsers()), spool)
+        users = SystemUsers()
+        house = House(self.config, partial(admit, users=users), spool)
         self._ingress = Ingress(house)
+        self._drop = DropReader(places, house)
         self._delivery = Dispatcher.make(self.config, places, spool)
-        self._runner = Runner(spool, self.config, self._delivery.deliver, _report)
+        reporter = Reporter(self.config, spool.clock, users)
+        self._runner = Runner(spool, self.config, self._delivery.deliver, reporter.report)
         parts: dict[str, Switch] = {
             "mda": TrafficSwitch(self._runner, Traffic.LOCAL),
             "mta": TrafficSwitch(self._runner, Traffic.RELAY),
-            "smtp": IngressSwitch(self._ingress),
+            "smtp": IngressSwitch(self._ingress, self._drop),
         }
-        figures = Figures(reader, self._runner, self._ingress, time.monotonic())
-        self._control = ControlServer(Commands(Desk(spool, reader, self._runner, start.journal, parts, figures.now)))
+        figures = Figures(reader, self._runner, self._ingress, self._drop, time.monotonic())
+        self._control = ControlServer(Commands(Desk(spool, reader, self._runner, start.journal, parts, figures)))
         self._stop = anyio.Event()
 
     def config(self) -> Config:
@@ -209,9 +202,11 @@ class Daemon:
             async with anyio.create_task_group() as work:
                 await work.start(self._ingress.serve, self._openings)
                 work.start_soon(self._runner.run)
+                work.start_soon(self._drop.run)
                 ready()
                 await self._stop.wait()
                 self._ingress.stop()
+                self._drop.stop()
                 self._runner.stop()
             await self._delivery.aclose()
             everything.cancel_scope.cancel()
@@ -249,11 +244,6 @@ class Daemon:
     async def _end_when_lost(self) -> None:
         await self._spool.lost.wait()
         _end_at_once()
-
-
-async def _report(claimed: Claimed, lines: Sequence[ReportLine]) -> Submission | Deferred | Failed:
-    """Reports wait in the queue until this daemon can write them."""
-    return Deferred(Reply(451, "4.3.0", "this version writes no reports yet"), "", Stage.LOCAL)
 
 
 def _end_at_once() -> NoReturn:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from control.printing import duration
+from ingress.drop import DropReader
 from ingress.listener import Ingress
 from scheduler.runner import Runner
 from spool.listing import QueueReader
@@ -23,6 +24,7 @@ class Figures:
     reader: QueueReader
     runner: Runner
     ingress: Ingress
+    drop: DropReader
     #: On the monotonic clock.
     started: float
 
@@ -32,6 +34,7 @@ class Figures:
         uptime = time.monotonic() - self.started
         figures: dict[str, object] = {
             **self.runner.snapshot().counters,
+            "drop.damaged": self.drop.set_aside,
             "queue.message": counts.messages,
             "queue.report": counts.reports,
             "scheduler.envelope": sum(counts.by_state.values()),
@@ -41,3 +44,10 @@ class Figures:
         }
         figures |= {f"scheduler.envelope.{state.value}": counts.by_state.get(state, 0) for state in State}
         yield from sorted(figures.items())
+
+    def troubles(self) -> Iterator[str]:
+        """What the operator should look at."""
+        if reason := self.runner.snapshot().trouble:
+            yield f"nothing is delivered: {reason}"
+        if self.drop.set_aside:
+            yield f"{self.drop.set_aside} files of the drop are set aside"

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from control.protocol import Answer, AttemptRow, EnvelopeRow, LaneRow
+from control.protocol import Answer, AttemptRow, EnvelopeRow, LaneRow, StatusRow, TroubleRow
 
 #: Fields of any row that hold a time.
 _TIMES: Final = frozenset({"arrived", "expires", "next_try", "since", "last_try", "started", "ended"})
@@ -90,6 +90,13 @@ def lane_line(row: LaneRow, now: float) -> str:
     seconds = "" if row.next_try is None else str(max(0, int(row.next_try - now)))
     fields = (row.action or "(reports)", row.key, str(row.waiting), state, seconds, str(row.failures))
     return _fields(fields, row.error)
+
+
+def status_line(row: StatusRow | TroubleRow) -> str:
+    """``show status``: a part and how it stands, or a sentence about what is wrong."""
+    if isinstance(row, TroubleRow):
+        return one_line(row.text)
+    return f"{row.part.upper()} {'running' if row.running else 'paused'}"
 
 
 def why_page(envelopes: list[EnvelopeRow], attempts: list[AttemptRow], now: float) -> Iterator[str]:

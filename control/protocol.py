@@ -61,7 +61,7 @@ class ShowLanes(Request, frozen=True):
 
 
 class ShowStatus(Request, frozen=True):
-    """A `StatusRow` for each part that can be paused."""
+    """A `StatusRow` for each part that can be paused, and a `TroubleRow` for whatever is wrong."""
 
 
 class ShowStats(Request, frozen=True):
@@ -192,6 +192,12 @@ class StatusRow(Answer, frozen=True):
     running: bool
 
 
+class TroubleRow(Answer, frozen=True):
+    """Something that an operator should look at."""
+
+    text: str
+
+
 class StatRow(Answer, frozen=True):
     """One figure by its name."""
 
@@ -230,7 +236,7 @@ AnyRequest: TypeAlias = (
     | Trace
     | Log
 )
-AnyAnswer: TypeAlias = EnvelopeRow | AttemptRow | LaneRow | StatusRow | StatRow | Chunk | Done | Refused
+AnyAnswer: TypeAlias = EnvelopeRow | AttemptRow | LaneRow | StatusRow | TroubleRow | StatRow | Chunk | Done | Refused
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _REQUEST: Final = msgspec.msgpack.Decoder(AnyRequest)

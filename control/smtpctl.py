@@ -41,6 +41,7 @@ from control.protocol import (
     StatRow,
     StatusRow,
     Trace,
+    TroubleRow,
 )
 from spool.layout import Layout, nearest_layout
 
@@ -214,9 +215,8 @@ def _why(desk: Desk, arguments: tuple[str, ...]) -> int:
 
 def _show_status(desk: Desk, arguments: tuple[str, ...]) -> int:
     for row in desk.rows(ShowStatus()):
-        assert isinstance(row, StatusRow)
-        state = "running" if row.running else "paused"
-        print(printing.json_line(row) if desk.json else f"{row.part.upper()} {state}")
+        assert isinstance(row, StatusRow | TroubleRow)
+        print(printing.json_line(row) if desk.json else printing.status_line(row))
     return os.EX_OK
 
 

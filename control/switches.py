@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from ingress.drop import DropReader
 from ingress.listener import Ingress
 from scheduler.limits import Traffic
 from scheduler.runner import Runner
@@ -30,20 +31,21 @@ class TrafficSwitch:
 
 
 class IngressSwitch:
-    """New mail by SMTP: while it is paused, clients are told to come again, and ``sendmail`` leaves its mail in the drop."""
+    """New mail: while it is paused, clients are told to come again, and what ``sendmail`` leaves in the drop stays there."""
 
-    def __init__(self, ingress: Ingress) -> None:
+    def __init__(self, ingress: Ingress, drop: DropReader) -> None:
         self._ingress = ingress
+        self._drop = drop
 
     @property
     def running(self) -> bool:
-        """Whether clients are let in."""
+        """Whether mail is taken."""
         return not self._ingress.is_paused
 
     async def set_running(self, running: bool) -> bool:
-        """Turn clients away, or let them in; False when it was so before."""
+        """Take no more mail, or take it again; False when it was so before."""
         if self.running is running:
             return False
-        self._ingress.is_paused = not running
+        self._ingress.is_paused = self._drop.paused = not running
         _log.info("info: smtp %s", "resumed" if running else "paused")
         return True

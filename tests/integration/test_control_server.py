@@ -37,6 +37,7 @@ from control.protocol import (
     StatRow,
     StatusRow,
     Trace,
+    TroubleRow,
 )
 from control.server import PER_UID
 from control.sockets import bind_unix
@@ -173,6 +174,11 @@ async def test_a_paused_lane_is_shown_and_its_envelopes_say_so(house: House) -> 
     assert (row.lane_stopped, row.next_try) == (True, None)
     await house.ask(PauseLane("relay", "", False))
     assert len(await take(house.spool)) == 1
+
+
+async def test_what_is_wrong_is_shown_with_the_status(house: House) -> None:
+    house.troubles.append("nothing is delivered: No space left on device")
+    assert (await house.rows(ShowStatus()))[-1] == TroubleRow("nothing is delivered: No space left on device")
 
 
 async def test_figures_are_shown(house: House) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from tests.tools.daemon import Daemon, wait_for
+from tests.tools.recording_sink import Act, RecordingSink
 
 CONFIGURATION = """\
 listen on 127.0.0.1 port $port
@@ -102,3 +104,42 @@ def test_a_trace_is_heard_while_it_is_on(tmp_path: Path) -> None:
         daemon.smtpctl("trace", "expand")
         send(daemon, "bob@example.org", "second")
         assert "debug: policy.expand: " in daemon.log
+
+
+def test_mail_left_while_nothing_ran_is_taken_in_at_the_start(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, CONFIGURATION)
+    with daemon:
+        pass
+    daemon.sendmail("-i", "bob@example.org", message="Subject: x\n\nkept meanwhile\n")
+    assert arrived(daemon) == []
+    with daemon:
+        wait_arrived(daemon, "kept meanwhile")
+
+
+def test_while_smtp_is_paused_sendmail_leaves_its_mail_for_later(daemon: Daemon) -> None:
+    daemon.smtpctl("pause", "smtp")
+    with pytest.raises(smtplib.SMTPConnectError, match="Service is paused"):
+        smtplib.SMTP("127.0.0.1", daemon.port, timeout=10)
+    daemon.sendmail("-i", "bob@example.org", message="Subject: x\n\nin the drop\n")
+    assert daemon.queue() == []
+    daemon.smtpctl("resume", "smtp")
+    send(daemon, "bob@example.org", "again")
+    wait_arrived(daemon, "again")
+    wait_arrived(daemon, "in the drop")
+
+
+def test_what_cannot_be_delivered_comes_back_to_its_sender(tmp_path: Path) -> None:
+    sink = RecordingSink()
+    sink.on("RCPT", Act("550 5.1.1 nobody here"), times=None)
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(sink),
+        Daemon(tmp_path, CONFIGURATION.replace(":9", f":{sink.port}")) as daemon,
+    ):
+        send(daemon, "bob@away.example", "nobody reads this")
+        wait_arrived(daemon, "multipart/report")
+        daemon.wait_queue(0)
+    (report,) = arrived(daemon)
+    assert "To: <ann@example.org>" in report or "To: ann@example.org" in report
+    assert "Status: 5.1.1" in report
+    assert "550 5.1.1 nobody here" in report

@@ -55,6 +55,7 @@ class NothingInHand:
 class House:
     spool: SpoolWriter
     socket: str
+    troubles: list[str] = field(default_factory=list)
     parts: dict[str, Part] = field(default_factory=lambda: {"mda": Part(), "mta": Part(), "smtp": Part()})
 
     async def ask(self, request: Request) -> list[AnyAnswer]:
@@ -68,6 +69,19 @@ class House:
             return list(connection.ask(request))
 
 
+@dataclass
+class OneFigure:
+    """A daemon that has run for seven seconds."""
+
+    wrong: list[str]
+
+    def now(self) -> list[tuple[str, object]]:
+        return [("uptime", 7)]
+
+    def troubles(self) -> list[str]:
+        return self.wrong
+
+
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[House]:
     """A spool below ``folder`` as root, and its control socket."""
@@ -76,7 +90,7 @@ async def running(folder: Path) -> AsyncIterator[House]:
     reader = QueueReader.beside(places.spool_dir, spool.clock)
     journal = Journal(logging.StreamHandler(io.StringIO()))
     house = House(spool, places.control_socket)
-    desk = Desk(spool, reader, NothingInHand(spool), journal, house.parts, lambda: [("uptime", 7)])
+    desk = Desk(spool, reader, NothingInHand(spool), journal, house.parts, OneFigure(house.troubles))
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ControlServer(Commands(desk)).serve, bind_unix(places.control_socket))
