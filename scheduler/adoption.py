@@ -11,8 +11,9 @@ Failure: what the spool raises comes through; the old facts stay remembered, so 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import anyio
 
@@ -37,42 +38,64 @@ class ActionFacts:
     ttl: int
 
 
-async def adopt(spool: SpoolDoor, config: Config) -> bool:
-    """Bring lanes and deadlines in line with ``config``; whether there was anything to do. Nothing is claimed meanwhile."""
-    change = _Change(config, _decode(await spool.recall(FACTS)), facts_of(config))
-    if change.before == change.after:
-        return False
-    last = 0
-    while page := await spool.lanes(last, PAGE):
-        # All at once, so that they share commits.
-        async with anyio.create_task_group() as together:
-            for status in page:
-                together.start_soon(change.apply, spool, status)
-        last = page[-1].id
-    await spool.remember(FACTS, json.dumps({name: [fact.keyed_by, fact.ttl] for name, fact in change.after.items()}))
-    return True
+class Adoption:
+    """What is to be done for one new configuration: first `move`, while nothing is claimed, then `finish`."""
 
+    def __init__(self, spool: SpoolDoor, config: Config, before: dict[str, ActionFacts]) -> None:
+        self._spool = spool
+        self._config = config
+        self._before = before
+        self._after = facts_of(config)
 
-@dataclass(frozen=True, slots=True)
-class _Change:
-    config: Config
-    before: dict[str, ActionFacts]
-    after: dict[str, ActionFacts]
+    @classmethod
+    async def prepare(cls, spool: SpoolDoor, config: Config) -> Self:
+        """Compare ``config`` with what was put into practice last."""
+        return cls(spool, config, _decode(await spool.recall(FACTS)))
 
-    async def apply(self, spool: SpoolDoor, status: LaneStatus) -> None:
-        lane = status.lane
-        if lane == REPORTS:
+    async def move(self) -> None:
+        """Lanes that their actions choose differently now, those that lost their action, those whose action is back."""
+        # Before the first configuration there was no mail.
+        if self._before and {name: facts.keyed_by for name, facts in self._before.items()} != {
+            name: facts.keyed_by for name, facts in self._after.items()
+        }:
+            await self._each_lane(self._move)
+
+    async def finish(self) -> None:
+        """Deadlines by the new ttls; and this is what was put into practice last."""
+        if self._before == self._after:
             return
-        old, new = self.before.get(lane.action), self.after.get(lane.action)
+        if any(self._has_other_ttl(name) for name in self._after):
+            await self._each_lane(self._set_ttl)
+        await self._spool.remember(FACTS, _encode(self._after))
+
+    async def _each_lane(self, work: Callable[[LaneStatus], Coroutine[None, None, None]]) -> None:
+        last = 0
+        while page := await self._spool.lanes(last, PAGE):
+            # All at once, so that they share commits.
+            async with anyio.create_task_group() as together:
+                for status in page:
+                    if status.lane != REPORTS:
+                        together.start_soon(work, status)
+            last = page[-1].id
+
+    async def _move(self, status: LaneStatus) -> None:
+        lane = status.lane
+        old, new = self._before.get(lane.action), self._after.get(lane.action)
         if new is not None and (old is None or old.keyed_by != new.keyed_by):
-            await spool.relane(status.id, lane_by(self.config.actions[lane.action]))
-        if new is not None and (old is None or old.ttl != new.ttl):
-            await spool.set_ttl(status.id, new.ttl)
-        target = target_of(self.config, lane)
+            await self._spool.relane(status.id, lane_by(self._config.actions[lane.action]))
+        target = target_of(self._config, lane)
         if isinstance(target, Unroutable):
-            await spool.park_lane(status.id, target.reason)
+            await self._spool.park_lane(status.id, target.reason)
         elif status.parked:
-            await spool.unpark_lane(status.id)
+            await self._spool.unpark_lane(status.id)
+
+    async def _set_ttl(self, status: LaneStatus) -> None:
+        if self._has_other_ttl(status.lane.action):
+            await self._spool.set_ttl(status.id, self._after[status.lane.action].ttl)
+
+    def _has_other_ttl(self, action: str) -> bool:
+        old, new = self._before.get(action), self._after.get(action)
+        return bool(self._before) and new is not None and (old is None or old.ttl != new.ttl)
 
 
 def facts_of(config: Config) -> dict[str, ActionFacts]:
@@ -91,3 +114,7 @@ def _decode(text: str) -> dict[str, ActionFacts]:
     if not text:
         return {}
     return {name: ActionFacts(keyed_by, ttl) for name, (keyed_by, ttl) in json.loads(text).items()}
+
+
+def _encode(facts: dict[str, ActionFacts]) -> str:
+    return json.dumps({name: [fact.keyed_by, fact.ttl] for name, fact in facts.items()})

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scheduler.limits import Traffic
-from scheduler.pool import Job, LaneInHand
+from scheduler.pool import Job
 from scheduler.retry import LOCAL_BASE, RELAY_BASE, Timetable
 from spool.lane import LaneFailed, LaneOpened, LaneVerdict
 from spool.message import Claimed
@@ -74,9 +74,11 @@ class Health:
             return _WORKS
         if attempt.started <= lane.failed_at:
             return _CLOSED
-        return Diagnosis(self._close(lane, attempt), is_closed=True)
+        return Diagnosis(self._close(job, attempt), is_closed=True)
 
-    def _close(self, lane: LaneInHand, attempt: Attempt) -> LaneFailed:
+    def _close(self, job: Job, attempt: Attempt) -> LaneFailed:
+        lane = job.lane
+        job.load.is_proven = False
         lane.failures += 1
         lane.failed_at = attempt.ended
         not_before = self._timetable.after_pause(lane.failures, attempt.ended)

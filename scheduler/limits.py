@@ -4,7 +4,8 @@ A route starts with a few sessions and earns one more with every success; when o
 others work, it is halved and earns slowly from there. So an unknown or crowded server is not overrun, and a fast one is
 used.
 
-Guarantees: limits count on the route's name, whatever lanes lead to it. Nothing is kept of a route without mail in hand.
+Guarantees: limits count on the route's name, whatever lanes lead to it. Of a route without mail in hand nothing is kept
+but that it worked, and that of a bounded number.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class Room:
     """What one kind of traffic may use at once."""
 
     sessions: int
-    #: Sessions with routes that fail: time-outs must not eat what working routes need.
+    #: Sessions with routes that have not worked yet as far as we remember, and with routes that fail: their time-outs must
+    #: not eat what working routes need. As many as ``sessions`` where routes do not differ in that.
+    strangers: int
     probes: int
     #: Envelopes claimed and not yet recorded; a crash repeats at most these.
     in_flight: int
@@ -39,12 +42,16 @@ class Room:
 
 ROOM: Final = {
     # OpenSMTPD allows 100 connections a relay; here it is for all of them, because one process holds them.
-    Traffic.RELAY: Room(sessions=100, probes=25, in_flight=1000, octets=16 << 20),
+    Traffic.RELAY: Room(sessions=100, strangers=50, probes=25, in_flight=1000, octets=16 << 20),
     # Each may be a process of a user: 50 in all, like the users' processes of a mail server of this size.
-    Traffic.LOCAL: Room(sessions=50, probes=12, in_flight=1000, octets=16 << 20),
+    Traffic.LOCAL: Room(sessions=50, strangers=50, probes=12, in_flight=1000, octets=16 << 20),
     # Reports are short work inside this process; the sessions are there to share commits.
-    Traffic.REPORTS: Room(sessions=10, probes=1, in_flight=100, octets=4 << 20),
+    Traffic.REPORTS: Room(sessions=10, strangers=10, probes=1, in_flight=100, octets=4 << 20),
 }
+
+
+#: Routes that are remembered as working after their last mail; a stranger has fewer rights until its first success.
+REMEMBERED: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,8 @@ class RouteLoad:
     #: Batches that sessions have ended and the spool does not know of yet. They are what a crash makes twice, so they are
     #: bounded like the sessions themselves.
     unrecorded: int = 0
+    #: Whether it worked when it was used last.
+    is_proven: bool = False
     #: When it worked last, or before all time.
     worked_at: int = -1
     #: It was turned away once: from here on it earns a session in a whole round of successes, not with each one.
@@ -117,6 +126,7 @@ class RouteLoad:
 
     def worked(self, at: int) -> None:
         """One of its sessions did what it was for, or was answered by who should answer."""
+        self.is_proven = True
         self.worked_at = max(at, self.worked_at)
         self.successes += 1
         if self.allowed < self.bounds.most and (not self.crowded or self.successes >= self.allowed):
@@ -135,17 +145,24 @@ class Limits:
 
     def __init__(self) -> None:
         self._loads: dict[str, RouteLoad] = {}
+        #: Routes out of hand that worked, the one used last at the end.
+        self._proven: dict[str, None] = {}
 
     def free(self, name: str, bounds: Bounds) -> int:
         """Sessions that may be started on a route."""
         load = self._loads.get(name)
         return bounds.first if load is None else load.free
 
+    def is_proven(self, name: str) -> bool:
+        """Whether this route worked when it was used last, as far as we remember."""
+        load = self._loads.get(name)
+        return name in self._proven if load is None else load.is_proven
+
     def open(self, name: str, bounds: Bounds) -> RouteLoad:
         """A lane that leads to this route is in hand."""
         load = self._loads.get(name)
         if load is None:
-            load = self._loads[name] = RouteLoad(bounds, bounds.first)
+            load = self._loads[name] = RouteLoad(bounds, bounds.first, is_proven=name in self._proven)
         load.lanes += 1
         return load
 
@@ -153,5 +170,11 @@ class Limits:
         """Such a lane is out of hand; the route is forgotten with its last one."""
         load = self._loads[name]
         load.lanes -= 1
-        if not load.lanes:
-            del self._loads[name]
+        if load.lanes:
+            return
+        del self._loads[name]
+        self._proven.pop(name, None)
+        if load.is_proven:
+            self._proven[name] = None
+            if len(self._proven) > REMEMBERED:
+                del self._proven[next(iter(self._proven))]

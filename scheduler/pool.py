@@ -1,7 +1,8 @@
 """One kind of traffic: which lanes to claim from, whose batch goes next, and how much is in hand.
 
 A lane is in hand from its claim until its last outcome is recorded. Its batches wait for a session; sessions go round all
-lanes in hand, a batch at a time, so that a lane with a million envelopes has no more of them than one with a hundred.
+lanes in hand, a batch at a time, so that a lane with a million envelopes has no more of them than one with a hundred. Routes
+that have not worked yet share a part of the sessions: if all of them hang, those that are known to work still have theirs.
 
 Guarantees: never more sessions, probes or claimed envelopes than its `Room`. A lane whose route fails is probed by one
 envelope, and by no second one before that has ended.
@@ -29,6 +30,8 @@ FAILING_LANES: Final = 64
 #: Envelopes of one lane, and of all lanes, that one claim takes: a few milliseconds of the spool's thread.
 CLAIM_FROM_LANE: Final = 100
 CLAIM_ROUND: Final = 256
+#: Batches that may wait for each session: enough to keep it busy during a commit, and no more than new mail can overtake.
+CLAIMED_AHEAD: Final = 2
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +74,7 @@ class Job:
     target: Target
     load: RouteLoad
     batch: Batch
+    is_stranger: bool = False
 
 
 class Pool:
@@ -89,6 +93,10 @@ class Pool:
         self._targets = targets
         self._limits = Limits()
         self._probes = 0
+        #: Sessions with routes that have not proven themselves.
+        self._strangers = 0
+        #: Batches that wait for a session, and octets of all bodies in memory.
+        self._waiting = 0
         self._octets = 0
         self._rings: dict[tuple[str, bool], Ring] = {}
         self._hand: dict[int, LaneInHand] = {}
@@ -102,7 +110,7 @@ class Pool:
         if not self._budget():
             return []
         has_news, self.has_news = self.has_news, False
-        return [(ring, wish) for ring in self._rings.values() if (wish := ring.wish(has_news)) is not None]
+        return [(ring, wish) for ring in self._rings.values() for wish in ring.wishes(has_news)]
 
     def serve(self, actions: Sequence[str]) -> None:
         """From now on this pool is for the lanes of these actions, and of no others."""
@@ -122,7 +130,16 @@ class Pool:
         wanting = list(islice(self._wanting(), budget + 1))
         self.is_short = len(wanting) > budget or not (budget or self.is_paused)
         share = min(CLAIM_FROM_LANE, max(1, budget // max(1, len(wanting))))
-        return [Order(due, target, 1 if ring.failing else share, ring) for ring, due, target in wanting[:budget]]
+        strangers = self._room_for_strangers()
+        orders = []
+        for ring, due, target in wanting[:budget]:
+            room = 1 if ring.failing else share
+            if self._is_stranger(ring, target):
+                room = min(room, target.bounds.first, strangers)
+                strangers -= room
+            if room:
+                orders.append(Order(due, target, room, ring))
+        return orders
 
     def take(self, order: Order, claimed: Sequence[Claimed]) -> None:
         """What the spool gave for an order."""
@@ -138,31 +155,45 @@ class Pool:
         if not lane.waiting:
             self._line.append(lane)
         lane.waiting.extend(batches)
+        self._waiting += len(batches)
 
     def _budget(self) -> int:
         if self.is_paused or self._octets >= self.room.octets:
             return 0
-        return max(0, min(CLAIM_ROUND, self.room.in_flight - self.in_flight))
+        to_wait = CLAIMED_AHEAD * self.room.sessions - self._waiting
+        return max(0, min(CLAIM_ROUND, self.room.in_flight - self.in_flight, to_wait))
+
+    def _is_stranger(self, ring: Ring, target: Target) -> bool:
+        """Whether this route must prove itself first; probes of failing ones have their own limit."""
+        all_are_welcome = self.room.strangers == self.room.sessions
+        return not (all_are_welcome or ring.failing or self._limits.is_proven(target.name))
+
+    def _room_for_strangers(self) -> int:
+        waiting = sum(len(lane.waiting) for lane in self._line if not lane.load.is_proven)
+        return max(0, CLAIMED_AHEAD * self.room.strangers - waiting)
 
     def _wanting(self) -> Iterator[tuple[Ring, DueLane, Target]]:
         """Lanes that may be claimed from, one of each ring after the other."""
         lines = deque((ring, iter(tuple(ring))) for ring in self._rings.values() if ring)
         probes = self.room.probes - self._probes
+        strangers_wait = self._room_for_strangers() == 0
         while lines:
             ring, line = lines.popleft()
             if ring.failing and probes <= 0:
                 continue
             for due in line:
-                target = self._wanted(ring, due)
+                target = self._wanted(ring, due, strangers_wait)
                 if target is not None:
                     probes -= ring.failing
                     lines.append((ring, line))
                     yield ring, due, target
                     break
 
-    def _wanted(self, ring: Ring, due: DueLane) -> Target | None:
+    def _wanted(self, ring: Ring, due: DueLane, strangers_wait: bool) -> Target | None:
         target = self._targets(due.lane)
         if isinstance(target, Unroutable):
+            return None
+        if strangers_wait and self._is_stranger(ring, target):
             return None
         lane = self._hand.get(due.id)
         if lane is None:
@@ -193,26 +224,39 @@ class Pool:
             return None
         for _ in range(len(self._line)):
             lane = self._line.popleft()
-            if lane.load.free > 0:
+            if self._may_have_session(lane):
                 batch = lane.waiting.popleft()
                 if lane.waiting:
                     self._line.append(lane)
-                lane.load.running += 1
-                self.sessions += 1
-                return Job(lane, lane.target, lane.load, batch)
+                return self._begin(lane, batch)
             self._line.append(lane)
         return None
 
-    def is_hungry(self, lane: LaneInHand) -> bool:
-        """Whether this lane has more that could be claimed now."""
-        more = self._rings.get((lane.lane.action, False), ())
-        return not self.is_short and len(lane.waiting) < lane.load.allowed and lane.id in more
+    def _may_have_session(self, lane: LaneInHand) -> bool:
+        is_known = lane.load.is_proven or lane.is_probing
+        return lane.load.free > 0 and (is_known or self._strangers < self.room.strangers)
+
+    def _begin(self, lane: LaneInHand, batch: Batch) -> Job:
+        is_stranger = not (lane.load.is_proven or lane.is_probing)
+        lane.load.running += 1
+        self._strangers += is_stranger
+        self._waiting -= 1
+        self.sessions += 1
+        return Job(lane, lane.target, lane.load, batch, is_stranger)
 
     def session_ended(self, job: Job) -> None:
         """A batch was tried; what came of it is on its way to the spool."""
         job.load.running -= 1
         job.load.unrecorded += 1
+        self._strangers -= job.is_stranger
         self.sessions -= 1
+
+    def is_hungry(self, lane: LaneInHand) -> bool:
+        """Whether more should be claimed now that a batch of this lane has ended."""
+        if self.is_short:
+            return self._budget() > 0
+        more = self._rings.get((lane.lane.action, False), ())
+        return len(lane.waiting) < lane.load.allowed and lane.id in more
 
     # -- back to the spool --------------------------------------------------------------------------------------------
 
@@ -232,6 +276,7 @@ class Pool:
         """Take what waits for a session away from it; it is on its way back to the spool."""
         batches = list(lane.waiting)
         lane.waiting.clear()
+        self._waiting -= len(batches)
         if batches:
             self._line.remove(lane)
         return batches

@@ -22,7 +22,7 @@ from typing import Final
 import anyio
 
 from policy.config import Config
-from scheduler.adoption import adopt
+from scheduler.adoption import Adoption
 from scheduler.health import Health
 from scheduler.limits import ROOM, Traffic
 from scheduler.planner import Planner
@@ -135,9 +135,11 @@ class Runner:
 
     async def reconfigured(self) -> None:
         """Bring queued mail in line with the configuration that ``config`` answers now."""
+        adoption = await Adoption.prepare(self._spool, self._config())
         async with self.standstill():
-            await adopt(self._spool, self._config())
+            await adoption.move()
             await self._planner.find_strays()
+        await adoption.finish()
 
     @asynccontextmanager
     async def standstill(self) -> AsyncIterator[None]:
@@ -211,10 +213,17 @@ class Runner:
         try:
             await work()
         except (SpoolFull, SpoolUnavailable) as error:
-            log.warning("nothing can be claimed for delivery: %s", error)
-            await anyio.sleep(PAUSE)
-            return False
-        return True
+            trouble: Exception = error
+        except ExceptionGroup as group:
+            passing, others = group.split((SpoolFull, SpoolUnavailable))
+            if passing is None or others is not None:
+                raise
+            trouble = passing.exceptions[0]
+        else:
+            return True
+        log.warning("nothing can be claimed for delivery: %s", trouble)
+        await anyio.sleep(PAUSE)
+        return False
 
     def _wake_planner(self) -> None:
         self._awake.set()

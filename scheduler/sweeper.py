@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import islice
 from typing import Final
 
 import anyio
@@ -19,11 +20,16 @@ from spool.door import SpoolDoor
 from spool.errors import SpoolFull, SpoolUnavailable
 from spool.lane import LaneFailed
 
+#: Lanes that are swept at the same time.
+LANES: Final = 256
+#: Lanes that wait for that. Others that fail meanwhile are swept when they fail again.
+MAX_WAITING: Final = 10_000
+
 log: Final = logging.getLogger(__name__)
 
 
 class Sweeper:
-    """Ends and warns after lane failures, one lane after the other."""
+    """Ends and warns after lane failures, a few lanes at a time."""
 
     def __init__(self, spool: SpoolDoor, config: Callable[[], Config]) -> None:
         #: Envelopes that it ended.
@@ -36,8 +42,9 @@ class Sweeper:
 
     def lane_failed(self, verdict: LaneFailed) -> None:
         """The spool knows of this failure."""
-        self._failed[verdict.lane_id] = verdict.at
-        self._news.set()
+        if len(self._failed) < MAX_WAITING:
+            self._failed[verdict.lane_id] = verdict.at
+            self._news.set()
 
     async def run(self) -> None:
         """Sweep after failures, for ever."""
@@ -45,8 +52,10 @@ class Sweeper:
             await self._news.wait()
             self._news = anyio.Event()
             while self._failed:
-                lane_id = next(iter(self._failed))
-                await self._sweep(lane_id, self._failed.pop(lane_id))
+                # Together, so that they share commits.
+                async with anyio.create_task_group() as together:
+                    for lane_id in list(islice(self._failed, LANES)):
+                        together.start_soon(self._sweep, lane_id, self._failed.pop(lane_id))
 
     async def _sweep(self, lane_id: int, at: int) -> None:
         try:

@@ -65,7 +65,7 @@ class SpoolDoor(Protocol):
     # -- out ----------------------------------------------------------------------------------------------------------
 
     async def due_lanes(self, now: int, wishes: Sequence[LaneWish]) -> list[list[DueLane]]:
-        """Open lanes with something due at ``now``: a page for each wish, earliest first.
+        """Open lanes with something due at ``now``: a page for each wish, earliest first or newest first.
 
         What it costs depends on the lanes that are answered, not on those that are due.
         """

@@ -44,6 +44,8 @@ class LaneWish:
     limit: int
     #: The last lane of the page before; None begins anew.
     after: DueLane | None = None
+    #: From the other end: those that became due last come first. Not with ``after``.
+    newest: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,13 @@ _BEGINNING: Final = -1
 
 
 def due_lanes(connection: sqlite3.Connection, now: int, wish: LaneWish) -> list[DueLane]:
-    """Open lanes with something due, earliest first."""
-    wake, last = (wish.after.wake, wish.after.id) if wish.after else (_BEGINNING, _BEGINNING)
-    rows = connection.execute(SQL["due_lanes"], (wish.action, int(wish.failing), now, wake, last, wish.limit))
+    """Open lanes with something due, from the end that is wished."""
+    which = (wish.action, int(wish.failing), now)
+    if wish.newest:
+        rows = connection.execute(SQL["newest_due_lanes"], (*which, wish.limit))
+    else:
+        wake, last = (wish.after.wake, wish.after.id) if wish.after else (_BEGINNING, _BEGINNING)
+        rows = connection.execute(SQL["due_lanes"], (*which, wake, last, wish.limit))
     return [DueLane(number, Lane(action, key), wake, failures) for number, action, key, wake, failures in rows]
 
 

@@ -64,6 +64,11 @@ SELECT id, action, key, wake, failures FROM lane
 WHERE action = ? AND failing = ? AND wake <= ? AND (wake, id) > (?, ?)
 ORDER BY wake, id LIMIT ?;
 
+-- name: newest_due_lanes
+SELECT id, action, key, wake, failures FROM lane
+WHERE action = ? AND failing = ? AND wake <= ?
+ORDER BY wake DESC, id DESC LIMIT ?;
+
 -- name: lane_actions
 -- Every action that has a lane: a jump from one to the next, whatever the number of lanes.
 WITH RECURSIVE found (action) AS (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -202,10 +201,9 @@ async def test_a_failing_lane_does_not_hold_up_a_working_one(house: World) -> No
 
 
 async def test_nothing_expires_before_its_lane_has_failed_after_the_deadline(house: World) -> None:
-    house.config = replace(house.config, queue_ttl=HOUR)
     house.outcome = lambda claimed, route: NO_ROUTE
     for _ in range(20):
-        await put(house.spool)
+        await put(house.spool, Letter(ttl=HOUR))
     async with house.at_work():
         await house.settled()
         house.outcome = lambda claimed, route: LATER
@@ -216,10 +214,9 @@ async def test_nothing_expires_before_its_lane_has_failed_after_the_deadline(hou
 
 
 async def test_a_probe_after_the_deadline_ends_all_that_wait_behind_it(house: World) -> None:
-    house.config = replace(house.config, queue_ttl=HOUR)
     house.outcome = lambda claimed, route: NO_ROUTE
     for _ in range(20):
-        await put(house.spool)
+        await put(house.spool, Letter(ttl=HOUR))
     async with house.at_work():
         await house.settled()
         tried = len(house.tried)

@@ -14,8 +14,9 @@ from policy.config import Relay
 from scheduler.limits import bounds_of
 from scheduler.runner import Runner
 from spool.errors import SpoolLost
+from spool.lane import Lane
 from spool.layout import Layout, layout
-from tests.tools.scheduling import PACE, FullDisk, World, world
+from tests.tools.scheduling import PACE, PATIENCE, FullDisk, World, world
 from tests.tools.spooled import LATER, Letter, put, take
 
 pytestmark = pytest.mark.anyio
@@ -85,6 +86,17 @@ async def test_what_cannot_be_claimed_now_is_claimed_when_there_is_room(house: W
         disk.is_full = False
         await house.settled()
     assert await house.spool.next_wake() is None
+
+
+async def test_a_lane_that_cannot_be_parked_now_is_parked_later(house: World, disk: FullDisk) -> None:
+    await put(house.spool, Letter(lane=Lane("gone", "")))
+    disk.is_full = True
+    async with house.at_work():
+        await anyio.sleep(5 * PACE.tick)
+        disk.is_full = False
+        with anyio.fail_after(PATIENCE):
+            while not (await house.spool.lanes(0, 10))[0].parked:  # noqa: ASYNC110 - the spool tells nobody
+                await anyio.sleep(PACE.tick)
 
 
 async def test_the_scheduler_ends_when_a_write_is_lost(house: World, disk: FullDisk) -> None:

@@ -142,8 +142,9 @@ async def test_due_lanes_are_answered_by_action_and_health_in_pages(spool: Spool
         now, [LaneWish("mx", False, 1), LaneWish("mx", True, 10), LaneWish("local", False, 10)]
     )
     (second,) = await spool.due_lanes(now, [LaneWish("mx", False, 10, first[-1])])
-    keys = [[lane.lane.key for lane in page] for page in (first, failing, other, second)]
-    assert keys == [["a.example"], ["b.example"], ["ann"], ["c.example"]]
+    (newest,) = await spool.due_lanes(now, [LaneWish("mx", False, 1, newest=True)])
+    keys = [[lane.lane.key for lane in page] for page in (first, failing, other, second, newest)]
+    assert keys == [["a.example"], ["b.example"], ["ann"], ["c.example"], ["c.example"]]
 
 
 async def test_every_action_that_has_a_lane_is_named_once(spool: SpoolWriter) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scheduler.ring import Ring
+from scheduler.ring import NEWEST, Ring
 from spool.lane import DueLane, Lane, LaneWish
 
 
@@ -16,12 +16,11 @@ class Index:
     def __init__(self, numbers: range) -> None:
         self.due = {number: lane(number) for number in numbers}
 
-    def answer(self, ring: Ring) -> LaneWish | None:
-        wish = ring.wish(has_news=True)
-        if wish is not None:
+    def answer(self, ring: Ring, *, has_news: bool = False) -> None:
+        for wish in ring.wishes(has_news):
             after = wish.after.id if wish.after else -1
-            ring.take_in(wish, [self.due[number] for number in sorted(self.due) if number > after][: wish.limit])
-        return wish
+            numbers = sorted(self.due, reverse=wish.newest)
+            ring.take_in(wish, [self.due[number] for number in numbers if number > after][: wish.limit])
 
 
 def ids(ring: Ring) -> list[int]:
@@ -30,49 +29,59 @@ def ids(ring: Ring) -> list[int]:
 
 def test_lanes_that_all_fit_stay_while_they_have_more() -> None:
     ring, index = Ring("mx", False, 4), Index(range(3))
-    index.answer(ring)
+    index.answer(ring, has_news=True)
     ring.had_its_turn(0, has_more=True)
     assert ids(ring) == [1, 2, 0]
 
 
 def test_a_lane_without_more_goes_out() -> None:
     ring, index = Ring("mx", False, 4), Index(range(3))
-    index.answer(ring)
+    index.answer(ring, has_news=True)
     ring.had_its_turn(0, has_more=False)
     assert ids(ring) == [1, 2]
 
 
 def test_lanes_are_asked_for_again_and_again_while_they_fit() -> None:
     ring, index = Ring("mx", False, 4), Index(range(2))
-    index.answer(ring)
+    index.answer(ring, has_news=True)
     index.due[2] = lane(2)
-    index.answer(ring)
+    index.answer(ring, has_news=True)
     assert ids(ring) == [0, 1, 2]
 
 
 def test_a_full_ring_asks_for_no_more() -> None:
     ring, index = Ring("mx", False, 4), Index(range(10))
-    index.answer(ring)
-    assert ring.wish(has_news=True) is None
+    index.answer(ring, has_news=True)
+    assert ring.wishes(has_news=False) == []
 
 
 def test_a_ring_that_holds_everything_asks_only_for_news() -> None:
     ring, index = Ring("mx", False, 4), Index(range(3))
-    index.answer(ring)
-    assert ring.wish(has_news=False) is None
+    index.answer(ring, has_news=True)
+    assert ring.wishes(has_news=False) == []
 
 
 def test_a_ring_that_ran_low_asks_without_news() -> None:
     ring, index = Ring("mx", False, 4), Index(range(10))
-    index.answer(ring)
+    index.answer(ring, has_news=True)
     ring.had_its_turn(0, has_more=True)
     ring.had_its_turn(1, has_more=True)
-    assert ring.wish(has_news=False) == LaneWish("mx", False, 4, lane(3))
+    assert ring.wishes(has_news=False) == [LaneWish("mx", False, 4, lane(3))]
+
+
+def test_what_became_due_last_comes_first_when_not_all_fit() -> None:
+    ring, index = Ring("mx", False, 4), Index(range(100))
+    index.answer(ring, has_news=True)
+    index.due[100] = lane(100)
+    index.answer(ring, has_news=True)
+    assert 100 in ids(ring)[:NEWEST]
+    assert ids(ring)[NEWEST:] == [0, 1, 2, 3]
 
 
 def test_every_lane_has_its_turn_however_many_there_are() -> None:
     ring, index = Ring("mx", False, 4), Index(range(11))
     turns = dict.fromkeys(range(11), 0)
+    index.answer(ring, has_news=True)
     for _ in range(60):
         index.answer(ring)
         first = next(iter(ring)).id
@@ -84,14 +93,14 @@ def test_every_lane_has_its_turn_however_many_there_are() -> None:
 
 def test_a_ring_that_overflowed_asks_for_everything_again_when_all_fits() -> None:
     ring, index = Ring("mx", False, 4), Index(range(10))
-    index.answer(ring)
+    index.answer(ring, has_news=True)
     for number in range(8):
         index.due.pop(number)
         ring.had_its_turn(number, has_more=False)
         index.answer(ring)
     assert ids(ring) == [8, 9]
     index.due[1] = lane(1)
-    index.answer(ring)
+    index.answer(ring, has_news=True)
     assert set(ids(ring)) == {8, 9, 1}
 
 
