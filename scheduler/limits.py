@@ -148,11 +148,6 @@ class Limits:
         #: Routes out of hand that worked, the one used last at the end.
         self._proven: dict[str, None] = {}
 
-    def free(self, name: str, bounds: Bounds) -> int:
-        """Sessions that may be started on a route."""
-        load = self._loads.get(name)
-        return bounds.first if load is None else load.free
-
     def is_proven(self, name: str) -> bool:
         """Whether this route worked when it was used last, as far as we remember."""
         load = self._loads.get(name)

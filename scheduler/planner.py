@@ -80,9 +80,10 @@ class Planner:
     async def _look(self) -> None:
         self._share_out_actions()
         asked = [wish for pool in self._pools.values() for wish in pool.wishes()]
+        # Even when nothing is asked: what is due by now waits for room, not for its time.
+        self._looked_at = self._spool.clock.now()
         if not asked:
             return
-        self._looked_at = self._spool.clock.now()
         wishes = [wish for _, wish in asked] + [LaneWish(action, False, STRAYS) for action in self._strays]
         try:
             pages = await self._spool.due_lanes(self._looked_at, wishes)

@@ -85,8 +85,9 @@ class Pool:
         self.is_paused = False
         #: The spool's index may know of due lanes that are not here.
         self.has_news = True
-        #: Mail is due that finds no room: whoever makes room should have more claimed.
+        #: Mail is due that finds no room: whoever makes room should have more claimed. The same for strangers' room.
         self.is_short = False
+        self._strangers_are_short = False
         #: Batches being tried, envelopes claimed and not yet recorded.
         self.sessions = 0
         self.in_flight = 0
@@ -131,6 +132,7 @@ class Pool:
         self.is_short = len(wanting) > budget or not (budget or self.is_paused)
         share = min(CLAIM_FROM_LANE, max(1, budget // max(1, len(wanting))))
         strangers = self._room_for_strangers()
+        self._strangers_are_short = strangers < self.room.strangers
         orders = []
         for ring, due, target in wanting[:budget]:
             room = 1 if ring.failing else share
@@ -197,8 +199,7 @@ class Pool:
             return None
         lane = self._hand.get(due.id)
         if lane is None:
-            free = ring.failing or self._limits.free(target.name, target.bounds) > 0
-            return target if free else None
+            return target
         is_open = not (ring.failing or lane.failures or lane.verdicts)
         return target if is_open and len(lane.waiting) < lane.load.allowed else None
 
@@ -251,12 +252,14 @@ class Pool:
         self._strangers -= job.is_stranger
         self.sessions -= 1
 
-    def is_hungry(self, lane: LaneInHand) -> bool:
-        """Whether more should be claimed now that a batch of this lane has ended."""
+    def is_hungry(self, job: Job) -> bool:
+        """Whether more should be claimed now that this batch has ended."""
         if self.is_short:
             return self._budget() > 0
-        more = self._rings.get((lane.lane.action, False), ())
-        return len(lane.waiting) < lane.load.allowed and lane.id in more
+        if job.is_stranger and self._strangers_are_short:
+            return True
+        more = self._rings.get((job.lane.lane.action, False), ())
+        return len(job.lane.waiting) < job.load.allowed and job.lane.id in more
 
     # -- back to the spool --------------------------------------------------------------------------------------------
 

@@ -73,6 +73,11 @@ class Recorder:
         self._queue.append(ended)
         self._news.set()
 
+    @property
+    def unrecorded(self) -> int:
+        """Outcomes that the spool does not know of yet."""
+        return sum(len(ended.settlements) for ended in [*self._writing, *self._queue])
+
     async def ready(self) -> None:
         """Wait until outcomes can be recorded."""
         await self._ready.wait()

@@ -188,6 +188,8 @@ class Runner:
             self._put_back(self._pools.values())
         with anyio.move_on_after(LAST_WORDS):
             await self._recorder.done()
+        if self._recorder.unrecorded:
+            log.error("%d outcomes are not recorded: their mail may be sent again", self._recorder.unrecorded)
 
     async def _plan(self) -> None:
         """Claim, start sessions, and wait until there is reason to do it again."""
@@ -241,7 +243,7 @@ class Runner:
                 log.info("%s: Enabling route %s", kind, ended.lane.target.name)
                 ended.pool.opened(ended.lane, self._spool.clock.now())
                 self.wake()
-        if ended.returned or ended.pool.is_short or ended.pool.has_news:
+        if ended.returned or ended.damaged or ended.pool.is_short or ended.pool.has_news:
             self._wake_planner()
         self._sessions.fill(ended.pool)
 
@@ -265,8 +267,9 @@ class Runner:
         async with self.standstill():
             if pool.is_paused is paused:
                 return False
+            names = {*self._paused(), traffic.value} if paused else {*self._paused()} - {traffic.value}
+            await self._spool.remember(_PAUSED, ",".join(sorted(names)))
             pool.is_paused = paused
-            await self._spool.remember(_PAUSED, ",".join(self._paused()))
         log.info("info: %s %s", traffic.value, "paused" if paused else "resumed")
         return True
 

@@ -102,7 +102,7 @@ class Sessions:
         finally:
             pool.session_ended(job)
             self._recorder.put(ended)
-            if pool.is_hungry(job.lane):
+            if pool.is_hungry(job):
                 self.hunger()
 
     # -- mail ---------------------------------------------------------------------------------------------------------

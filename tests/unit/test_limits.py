@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policy.config import AnyAction, Command, Lmtp, Maildir, Mbox, Relay
-from scheduler.limits import Bounds, Limits, RouteLoad, Traffic, bounds_of, traffic_of
+from scheduler.limits import REMEMBERED, Bounds, Limits, RouteLoad, Traffic, bounds_of, traffic_of
 
 BOUNDS = Bounds(5, 20)
 
@@ -28,7 +28,7 @@ def test_each_kind_of_action_has_its_traffic_and_bounds(
 
 
 def test_a_new_route_begins_with_few_sessions() -> None:
-    assert Limits().free("mx:example.org", BOUNDS) == 5
+    assert Limits().open("mx:example.org", BOUNDS).free == 5
 
 
 def test_a_route_earns_a_session_with_every_success_up_to_its_bound() -> None:
@@ -68,14 +68,37 @@ def test_lanes_that_lead_to_one_route_share_its_sessions() -> None:
     first, second = limits.open("smtp://h:25", BOUNDS), limits.open("smtp://h:25", BOUNDS)
     first.running += 3
     assert second.free == 2
-    assert limits.free("smtp://h:25", BOUNDS) == 2
 
 
 def test_a_route_is_forgotten_with_its_last_lane() -> None:
     limits = Limits()
     limits.open("smtp://h:25", BOUNDS).worked(1)
-    limits.open("smtp://h:25", BOUNDS)
+    assert limits.open("smtp://h:25", BOUNDS).free == 6
     limits.close("smtp://h:25")
-    assert limits.free("smtp://h:25", BOUNDS) == 6
     limits.close("smtp://h:25")
-    assert limits.free("smtp://h:25", BOUNDS) == 5
+    assert limits.open("smtp://h:25", BOUNDS).free == 5
+
+
+def test_a_route_that_worked_is_remembered_and_one_that_failed_since_is_not() -> None:
+    limits = Limits()
+    limits.open("mx:example.org", BOUNDS).worked(1)
+    limits.close("mx:example.org")
+    assert limits.is_proven("mx:example.org")
+    limits.open("mx:example.org", BOUNDS).is_proven = False
+    limits.close("mx:example.org")
+    assert not limits.is_proven("mx:example.org")
+
+
+def test_a_bounded_number_of_working_routes_is_remembered() -> None:
+    limits = Limits()
+    for number in range(REMEMBERED + 1):
+        limits.open(f"mx:d{number}.example", BOUNDS).worked(1)
+        limits.close(f"mx:d{number}.example")
+    assert not limits.is_proven("mx:d0.example")
+    assert limits.is_proven("mx:d1.example")
+
+
+def test_a_route_with_as_many_unrecorded_batches_as_sessions_starts_no_more() -> None:
+    load = Limits().open("mx:example.org", BOUNDS)
+    load.unrecorded = 5
+    assert load.free == 0

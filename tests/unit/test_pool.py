@@ -12,7 +12,7 @@ from scheduler.pool import CLAIM_FROM_LANE, CLAIM_ROUND, Job, LaneInHand, Order,
 from scheduler.targets import Targets
 from spool.lane import DueLane, Lane
 from spool.message import Claimed
-from tests.tools.in_flight import Claim, claimed, config_of
+from tests.tools.in_flight import SMARTHOST, Claim, claimed, config_of
 
 ROOM = Room(sessions=12, strangers=12, probes=2, in_flight=40, octets=1 << 20)
 #: Due envelopes of a lane, by its number.
@@ -169,10 +169,10 @@ def test_a_lane_is_hungry_when_its_sessions_have_less_than_one_batch_each_to_com
     while len(lane.waiting) > lane.load.allowed:
         desk.finish(running.pop())
         running += desk.jobs()
-    assert not desk.pool.is_hungry(lane)
+    assert not desk.pool.is_hungry(running[-1])
     desk.finish(running.pop())
-    desk.jobs()
-    assert desk.pool.is_hungry(lane)
+    running += desk.jobs()
+    assert desk.pool.is_hungry(running[-1])
 
 
 def test_a_lane_that_gave_less_than_was_asked_is_not_asked_again(desk: Desk) -> None:
@@ -239,8 +239,6 @@ def test_an_opened_lane_is_claimed_from_at_once(desk: Desk) -> None:
 
 @pytest.fixture
 def fixed_host() -> Callable[[], Config]:
-    from tests.tools.in_flight import SMARTHOST
-
     return lambda: config_of(Relay(name="mx", hosts=(SMARTHOST,)))
 
 
@@ -306,6 +304,32 @@ def test_a_route_that_failed_is_a_stranger_again() -> None:
     desk.finish(job)
     desk.see(1)
     assert ordered(desk) == {1: 5}
+
+
+def test_a_stranger_that_ended_makes_room_for_another() -> None:
+    desk = Desk(WARY)
+    desk.see(*range(40))
+    desk.give_all(dict.fromkeys(range(40), 1))
+    running = desk.jobs()
+    assert len(running) == WARY.strangers
+    desk.pool.orders()
+    desk.pool.session_ended(running[0])
+    assert desk.pool.is_hungry(running[0])
+
+
+def test_lanes_that_share_a_busy_route_have_their_turns_too(desk: Desk) -> None:
+    desk.config = config_of(Relay(name="mx", hosts=(SMARTHOST,)))
+    desk.see(1)
+    desk.give_all({1: 24})
+    running = desk.jobs()
+    assert len(running) == 5
+    desk.see(2)
+    desk.finish(running.pop())
+    desk.jobs()
+    desk.give_all({2: 5})
+    desk.finish(running.pop())
+    desk.finish(running.pop())
+    assert 2 in {job.lane.id for job in desk.jobs()}
 
 
 def test_no_more_batches_wait_than_keep_the_sessions_busy() -> None:
