@@ -36,7 +36,9 @@ class System:
         folder = self.root / "etc/smtpd"
         folder.mkdir(parents=True)
         (folder / "mailname").write_text("bench.example\n")
-        (folder / "smtpd.conf").write_text(f'listen on "127.0.0.1" port {self.port}\n{configuration}')
+        # The default of 100 messages a session would cut the load generator off.
+        common = f'smtp limit max-mails 1000000\nlisten on "127.0.0.1" port {self.port}\n'
+        (folder / "smtpd.conf").write_text(common + configuration)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
