@@ -13,7 +13,6 @@ fault of our own, after the spool was closed clean.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import resource
@@ -59,8 +58,6 @@ from spool.writer import SpoolWriter
 #: Descriptors that the process may have: connections, deliveries, files. Not more, because some programs that are started
 #: close every number up to the limit.
 DESCRIPTORS: Final = 65536
-#: New objects before the garbage collector looks at the young ones: mail makes few cycles, and each look costs.
-YOUNG_OBJECTS: Final = 10_000
 
 _log: Final = logging.getLogger(__name__)
 
@@ -106,10 +103,6 @@ def _prepare_process() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS if most == resource.RLIM_INFINITY else min(DESCRIPTORS, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-    # What was imported stays for good: the collector need not look at it again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 10, 10)
 
 
 async def _serve(start: Start, ready: Callable[[], None]) -> None:

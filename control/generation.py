@@ -8,6 +8,7 @@ Failure: `GenerationRefused`, with a sentence for each thing that is wrong.
 from __future__ import annotations
 
 import errno
+import ssl
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -15,9 +16,8 @@ from typing import Final
 from ingress.errors import ListenError
 from ingress.listener import Opening, Place, bind
 from policy.config import Config, Listener, ListenerTls
-from policy.errors import ConfigError
+from policy.errors import ConfigError, PolicyError
 from policy.parser import load_config
-from policy.pki import PkiError, server_context
 from spool.layout import Layout
 
 #: What an operator can do about it.
@@ -70,7 +70,7 @@ def open_generation(places: Layout, config: Config, listening: Collection[Place]
     for listener in config.listeners:
         try:
             openings.append(_opening(listener, places.submission_socket, listening))
-        except PkiError as error:
+        except PolicyError as error:
             reasons.append(str(error))
         except ListenError as error:
             reasons.append(_explained(error))
@@ -83,9 +83,17 @@ def open_generation(places: Layout, config: Config, listening: Collection[Place]
 
 
 def _opening(listener: Listener, submission_socket: str, listening: Collection[Place]) -> Opening:
-    tls = None if listener.tls is ListenerTls.NONE else server_context(listener.pki)
-    closed = Opening(listener, None, tls)
+    closed = Opening(listener, None, _context(listener))
     return closed if closed.place in listening else replace(closed, socket=bind(listener, submission_socket))
+
+
+def _context(listener: Listener) -> ssl.SSLContext | None:
+    if listener.tls is ListenerTls.NONE:
+        return None
+    # Reading certificates takes 8 MB of code: for those who have one.
+    from policy.pki import server_context
+
+    return server_context(listener.pki)
 
 
 def _explained(error: ListenError) -> str:
