@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import logging
 import os
 import resource
@@ -21,6 +22,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeAlias
 
 import anyio
@@ -42,6 +44,12 @@ log = logging.getLogger(__name__)
 #: Everybody on this machine may submit; who it is, the kernel tells.
 _SOCKET_MODE: Final = 0o666
 
+
+#: Bind before the address can be used; <linux/in6.h>.
+_IPV6_FREEBIND: Final = 78
+#: The kernel's IPv6 addresses with their flags, and the flag in question; proc(5), <linux/if_addr.h>.
+_IPV6_ADDRESSES: Final = Path("/proc/net/if_inet6")
+_TENTATIVE: Final = 0x40
 
 #: IP address and port; an empty address is the submission socket.
 Place: TypeAlias = tuple[str, int]
@@ -80,11 +88,27 @@ def _bind_address(address: str, port: int) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if _is_tentative(address):
+                bound.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         bound.bind(name)
     except OSError:
         bound.close()
         raise
     return bound
+
+
+def _is_tentative(address: str) -> bool:
+    """Whether the address is ours, but the kernel still asks the neighbours if somebody else has it (RFC 4862 5.4).
+
+    So it is for a second or two after a machine has booted, when daemons start; an ordinary bind fails then.
+    """
+    packed = ipaddress.IPv6Address(address.partition("%")[0]).packed.hex()
+    try:
+        lines = _IPV6_ADDRESSES.read_text().splitlines()
+    except OSError:
+        return False
+    found = (line.split() for line in lines)
+    return any(fields[0] == packed and int(fields[4], 16) & _TENTATIVE for fields in found)
 
 
 def _bind_path(path: str) -> socket.socket:
