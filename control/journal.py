@@ -220,6 +220,8 @@ def _value(value: object) -> str:
 
 
 def _trouble(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
     frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
     places = " > ".join(f"{os.path.basename(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames)
     return f"{type(error).__name__}: {error}; {places}" if places else f"{type(error).__name__}: {error}"

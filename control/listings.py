@@ -115,7 +115,10 @@ def _lanes(reader: QueueReader, viewer: Viewer) -> Iterator[AnyAnswer]:
     after = 0
     while page := reader.lanes(after, PAGE):
         for status in page:
-            yield _lane_row(status, sum(counts.get(status.id, {}).values()), reader.clock)
+            waiting = sum(counts.get(status.id, {}).values())
+            # A lane is remembered for a while after its last envelope: only its troubles are worth a line then.
+            if waiting or status.failures or status.paused or status.parked:
+                yield _lane_row(status, waiting, reader.clock)
         after = page[-1].id
 
 

@@ -15,6 +15,7 @@ import struct
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -34,14 +35,6 @@ from control.protocol import (
     read_request,
 )
 
-#: Connections at once of one uid, as OpenSMTPD has it.
-PER_UID: Final = 32
-#: Connections at once of everybody but the operators, each a descriptor that mail could need.
-STRANGERS: Final = 128
-#: Seconds between two requests of one connection; smtpctl sends the next one as soon as it has read an answer.
-IDLE: Final = 60.0
-#: Seconds for a client to read a part of an answer: a pager that nobody touches is let go.
-SLOWEST_READER: Final = 30.0
 #: Octets of rows that are sent together.
 BUFFER: Final = 64 * 1024
 
@@ -49,11 +42,26 @@ _log: Final = logging.getLogger(__name__)
 _UCRED = struct.Struct("3i")
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What clients may use; seconds and connections."""
+
+    #: Connections at once of one uid, as OpenSMTPD has it.
+    per_uid: int = 32
+    #: Connections at once of everybody but the operators, each a descriptor that mail could need.
+    strangers: int = 128
+    #: Between two requests of one connection; smtpctl sends the next one as soon as it has read an answer.
+    idle: float = 60.0
+    #: For a client to read a part of an answer: a pager that nobody touches is let go.
+    slowest_reader: float = 30.0
+
+
 class ControlServer:
     """Answers at a listening socket until it is cancelled."""
 
-    def __init__(self, commands: Commands) -> None:
+    def __init__(self, commands: Commands, limits: Limits | None = None) -> None:
         self._commands = commands
+        self._limits = limits or Limits()
         self._operators = {0, os.geteuid()}
         self._connections: Counter[int] = Counter()
 
@@ -79,41 +87,38 @@ class ControlServer:
                     del self._connections[uid]
 
     def _has_room(self, uid: int) -> bool:
-        if uid in self._operators:
-            return self._connections[uid] < PER_UID
+        if self._connections[uid] >= self._limits.per_uid:
+            return False
         strangers = sum(count for other, count in self._connections.items() if other not in self._operators)
-        return self._connections[uid] < PER_UID and strangers < STRANGERS
+        return uid in self._operators or strangers < self._limits.strangers
 
     async def _converse(self, stream: SocketStream, viewer: Viewer) -> None:
         incoming = BufferedByteReceiveStream(stream)
-        while (request := await _next_request(incoming)) is not None:
+        while (request := await self._next_request(incoming)) is not None:
             async with aclosing(self._commands.answer(request, viewer)) as answers:
-                await _send_all(stream, answers)
+                await self._send_all(stream, answers)
 
+    async def _next_request(self, incoming: BufferedByteReceiveStream) -> AnyRequest | None:
+        """What is asked next; None when the client is done."""
+        with anyio.fail_after(self._limits.idle):
+            try:
+                prefix = await incoming.receive_exactly(PREFIX)
+            except (anyio.IncompleteRead, anyio.EndOfStream):
+                return None
+            return read_request(await incoming.receive_exactly(payload_length(prefix, MAX_REQUEST)))
 
-async def _next_request(incoming: BufferedByteReceiveStream) -> AnyRequest | None:
-    """What is asked next; None when the client is done."""
-    with anyio.fail_after(IDLE):
-        try:
-            prefix = await incoming.receive_exactly(PREFIX)
-        except (anyio.IncompleteRead, anyio.EndOfStream):
-            return None
-        return read_request(await incoming.receive_exactly(payload_length(prefix, MAX_REQUEST)))
+    async def _send_all(self, stream: SocketStream, answers: AsyncIterator[AnyAnswer]) -> None:
+        waiting = bytearray()
+        async for answer in answers:
+            waiting += frame(answer)
+            if len(waiting) >= BUFFER:
+                await self._send(stream, waiting)
+        await self._send(stream, waiting)
 
-
-async def _send_all(stream: SocketStream, answers: AsyncIterator[AnyAnswer]) -> None:
-    waiting = bytearray()
-    async for answer in answers:
-        waiting += frame(answer)
-        if len(waiting) >= BUFFER:
-            await _send(stream, waiting)
-    await _send(stream, waiting)
-
-
-async def _send(stream: SocketStream, waiting: bytearray) -> None:
-    with anyio.fail_after(SLOWEST_READER):
-        await stream.send(bytes(waiting))
-    waiting.clear()
+    async def _send(self, stream: SocketStream, waiting: bytearray) -> None:
+        with anyio.fail_after(self._limits.slowest_reader):
+            await stream.send(bytes(waiting))
+        waiting.clear()
 
 
 def _peer_uid(stream: SocketStream) -> int:

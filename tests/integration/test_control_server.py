@@ -16,7 +16,7 @@ import anyio.to_thread
 import msgspec
 import pytest
 
-from control.client import Connection, RequestRefused
+from control.client import Connection, ConnectionLost, RequestRefused
 from control.protocol import (
     AttemptRow,
     Change,
@@ -39,7 +39,7 @@ from control.protocol import (
     Trace,
     TroubleRow,
 )
-from control.server import PER_UID
+from control.server import Limits
 from control.sockets import bind_unix
 from spool.message import Client
 from spool.writer import SpoolWriter
@@ -222,8 +222,25 @@ async def test_a_client_that_reads_nothing_holds_nobody_up(house: House) -> None
         await house.ask(Change("remove", "all"))
 
 
+async def test_a_client_that_reads_nothing_is_let_go_in_the_end(folder: Path) -> None:
+    async with running(folder, Limits(slowest_reader=0.2)) as house:
+        message = await put(house.spool, Letter(body=b"x" * 8_000_000))
+        with Connection(house.socket) as sleeper:
+            answer = sleeper.ask(ShowMessage(message))
+            await anyio.to_thread.run_sync(next, answer)
+            await anyio.sleep(0.5)
+            with pytest.raises(ConnectionLost):
+                await anyio.to_thread.run_sync(list, answer)
+
+
+async def test_a_client_that_asks_nothing_is_let_go(folder: Path) -> None:
+    async with running(folder, Limits(idle=0.1)) as house, await anyio.connect_unix(house.socket) as stream:
+        with pytest.raises(anyio.EndOfStream), anyio.fail_after(5):
+            await stream.receive()
+
+
 async def test_one_uid_may_open_only_so_many_connections(house: House) -> None:
-    open_ones = [Connection(house.socket) for _ in range(PER_UID)]
+    open_ones = [Connection(house.socket) for _ in range(Limits().per_uid)]
     try:
         await anyio.sleep(0.2)
         with pytest.raises(anyio.EndOfStream), anyio.fail_after(5):

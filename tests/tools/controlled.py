@@ -17,7 +17,7 @@ from control.client import Connection
 from control.commands import Commands, Desk
 from control.journal import Journal
 from control.protocol import AnyAnswer, Done, Request
-from control.server import ControlServer
+from control.server import ControlServer, Limits
 from control.sockets import bind_unix
 from spool.layout import layout
 from spool.listing import QueueReader
@@ -83,7 +83,7 @@ class OneFigure:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[House]:
+async def running(folder: Path, limits: Limits | None = None) -> AsyncIterator[House]:
     """A spool below ``folder`` as root, and its control socket."""
     places = layout(str(folder))
     spool = await SpoolWriter.open(places)
@@ -93,7 +93,7 @@ async def running(folder: Path) -> AsyncIterator[House]:
     desk = Desk(spool, reader, NothingInHand(spool), journal, house.parts, OneFigure(house.troubles))
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(ControlServer(Commands(desk)).serve, bind_unix(places.control_socket))
+            tasks.start_soon(ControlServer(Commands(desk), limits).serve, bind_unix(places.control_socket))
             yield house
             tasks.cancel_scope.cancel()
     finally:

@@ -57,6 +57,12 @@ def test_an_exception_takes_one_line_that_names_its_place(journal: Journal, writ
     assert f"{Path(__file__).name}:" in line
 
 
+def test_of_a_group_of_exceptions_the_first_one_is_told(journal: Journal, written: io.StringIO) -> None:
+    group = ExceptionGroup("tasks", [ExceptionGroup("more tasks", [ValueError("the cause")])])
+    logging.getLogger("control").error("it ends", exc_info=group)
+    assert written.getvalue() == "error: it ends (ValueError: the cause)\n"
+
+
 def test_debug_lines_wait_for_verbose(journal: Journal, written: io.StringIO) -> None:
     log = logging.getLogger("scheduler.runner")
     log.debug("unheard")
