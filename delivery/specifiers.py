@@ -17,8 +17,8 @@ from typing import Final
 
 #: Octets of a result: no path is longer.
 MAX_RESULT: Final = 4096
-#: What becomes a colon.
-_ESCAPED: Final = str.maketrans(dict.fromkeys("!#$%&'*?`{|}~", ":"))
+#: What becomes a colon: all that a shell could read as anything but part of a word. A quoted local part may hold any of it.
+_ESCAPED: Final = str.maketrans(dict.fromkeys("!\"#$%&'()*;<>?\\^`{|}~ \t", ":"))
 #: These come from the system, not from an address.
 _OWN: Final = frozenset({"user.directory"})
 

@@ -2,16 +2,18 @@
 
 The text is split by the quoting rules of a shell, and then each word is expanded by itself, so that nothing in an address
 can begin a new word. Text that is shell syntax (a pipe, ``&&``, a variable, ``exec``) goes to ``/bin/sh -c`` as it stands;
-no address is ever expanded in it.
+no address is ever expanded in it, nor in the text behind the ``-c`` of a shell that the operator calls by name.
 
 Failure: `SpecifierError` for what the operator wrote, `UnfitValue` for what an address would have made of it.
 """
 
 from __future__ import annotations
 
+import os.path
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 from delivery.specifiers import SpecifierError, expand, has_specifiers, without_specifiers
@@ -20,6 +22,9 @@ SHELL: Final = "/bin/sh"
 
 _QUOTED = re.compile(r"""'[^']*'|"(?:[^"\\]|\\.)*"|\\.""", re.DOTALL)
 _SYNTAX = re.compile(r"[|&;<>()$`\n]|(?:^|\s)[#~]|^\s*\w+=")
+#: Programs that read the argument behind ``-c`` as commands.
+_SHELLS: Final = frozenset({"sh", "ash", "bash", "dash", "ksh", "mksh", "zsh"})
+_SCRIPT_OPTION = re.compile(r"-[A-Za-z]*c[A-Za-z]*")
 #: First words that no program of that name stands for.
 _BUILTINS: Final = frozenset({".", ":", "!", "cd", "eval", "exec", "exit", "export", "if", "set", "ulimit", "umask"})
 
@@ -27,10 +32,7 @@ _BUILTINS: Final = frozenset({".", ":", "!", "cd", "eval", "exec", "exit", "expo
 def arguments(command: str, values: Mapping[str, str]) -> tuple[str, ...]:
     """The argument vector for a command and what the specifiers stand for."""
     if _is_shell_syntax(command):
-        if has_specifiers(command):
-            raise SpecifierError(
-                "a format specifier cannot stand in shell syntax; write sh -c '...$1...' sh %{...}: " + command
-            )
+        _refuse_specifiers(command, command)
         return (SHELL, "-c", expand(command, {}))
     try:
         words = shlex.split(command)
@@ -38,7 +40,22 @@ def arguments(command: str, values: Mapping[str, str]) -> tuple[str, ...]:
         raise SpecifierError(f"{error}: {command}") from error
     if not words:
         raise SpecifierError("an empty command")
+    _refuse_specifiers(_script(words), command)
     return tuple(_argument(word, values) for word in words)
+
+
+def _refuse_specifiers(text: str, command: str) -> None:
+    if has_specifiers(text):
+        raise SpecifierError(
+            "a format specifier cannot stand in shell syntax; write sh -c '...$1...' sh %{...}: " + command
+        )
+
+
+def _script(words: Sequence[str]) -> str:
+    """What a shell among the words would read as commands; empty when there is none."""
+    shells = [number for number, word in enumerate(words) if os.path.basename(word) in _SHELLS]
+    behind = words[shells[0] + 1 :] if shells else ()
+    return next((text for option, text in pairwise(behind) if _SCRIPT_OPTION.fullmatch(option)), "")
 
 
 def _argument(word: str, values: Mapping[str, str]) -> str:

@@ -16,9 +16,9 @@ VALUES = {"sender": "a b;$(id)@x", "rcpt": "-rf@x", "user.username": "ann"}
         (r"prog a\ b", ("prog", "a b")),
         ("prog 'single | $HOME' x", ("prog", "single | $HOME", "x")),
         ("date +%Y", ("date", "+%Y")),
-        ("mda -f %{sender}", ("mda", "-f", "a b;:(id)@x")),
+        ("mda -f %{sender}", ("mda", "-f", "a:b:::id:@x")),
         ("mda -f%{sender:raw}", ("mda", "-fa b;$(id)@x")),
-        ("mda \"%{sender}\" '%{user.username}'", ("mda", "a b;:(id)@x", "ann")),
+        ("mda \"%{sender}\" '%{user.username}'", ("mda", "a:b:::id:@x", "ann")),
         ("mda %{rcpt}", ("mda", ":rf@x")),
         ("mda %{rcpt:raw}", ("mda", "-rf@x")),
         ("mda %{user.username:lowercase|strip}", ("mda", "ann")),
@@ -54,4 +54,17 @@ def test_shell_syntax_goes_to_a_shell_as_it_stands(command: str) -> None:
 )
 def test_a_command_that_cannot_be_run_safely_is_an_error(command: str) -> None:
     with pytest.raises(SpecifierError):
+        arguments(command, VALUES)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "/bin/sh -c 'echo %{sender.user} >> f'",
+        "sh -ec 'echo %{sender:raw}'",
+        'nice bash -c "mail %{rcpt}"',
+    ],
+)
+def test_no_address_is_expanded_in_what_a_shell_reads_as_commands(command: str) -> None:
+    with pytest.raises(SpecifierError, match="shell syntax"):
         arguments(command, VALUES)

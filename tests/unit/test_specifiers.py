@@ -81,3 +81,8 @@ def test_an_address_that_leads_out_of_its_directory_is_refused(text: str) -> Non
 def test_a_result_is_bounded() -> None:
     with pytest.raises(UnfitValue):
         expand("%{sender}" * 300, VALUES)
+
+
+@pytest.mark.parametrize("character", "!\"#$%&'()*;<>?\\^`{|}~ \t")
+def test_what_a_shell_reads_as_more_than_a_word_becomes_a_colon(character: str) -> None:
+    assert expand("%{sender.user}", {"sender.user": f"a{character}b"}) == "a:b"
