@@ -128,7 +128,7 @@ def start_as_nobody(daemon: Daemon) -> subprocess.CompletedProcess[str]:
         path.chmod(0o644)
     code = (
         "import os, sys, control.__main__ as it, control.background, control.daemon, control.generation, uvloop\n"
-        "import encodings.idna\n"
+        "import encodings.idna, anyio._backends._asyncio\n"
         "os.setuid(65534); sys.exit(it.smtpd())"
     )
     command = [str(BIN / "python"), "-c", code, "-d", "--root", str(daemon.root), "-D", f"port={daemon.port}"]

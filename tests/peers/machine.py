@@ -64,7 +64,8 @@ class Machine:
 
     def _boot_script(self) -> str:
         lines = []
-        for number, target in enumerate(OVERLAID):
+        closed = _closed_folders()
+        for number, target in enumerate((*OVERLAID, *closed)):
             upper, work = self.folder / f"upper{number}", self.folder / f"work{number}"
             upper.mkdir(parents=True)
             work.mkdir()
@@ -79,8 +80,8 @@ class Machine:
             "ip link set eth0 up",
             "ip link set eth0p up",
             "rm -f /etc/mailname /etc/aliases",
-            # The interpreter may live in root's home; here every user runs our commands.
-            "chmod 711 /root",
+            # The interpreter may live in root's home, our commands in a private folder; here every user runs them.
+            shlex.join(["chmod", "o+x", "/root", *closed]),
             "echo up",
             "exec sleep infinity",
         ]
@@ -159,6 +160,13 @@ class Machine:
     def _listens(self, address: str, port: int) -> bool:
         probe = f"import socket; socket.create_connection(({address!r}, {port}), 1).close()"
         return self.run([str(VENV / "python"), "-I", "-S", "-c", probe], check=False).returncode == 0
+
+
+def _closed_folders() -> list[str]:
+    """Folders on the way to our commands that other users may not enter."""
+    repository = VENV.parents[1]
+    above = [*reversed(repository.parents), repository]
+    return [str(folder) for folder in above if not folder.stat().st_mode & 0o001 and str(folder) not in OVERLAID]
 
 
 def _text(file: IO[bytes]) -> str:
