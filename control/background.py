@@ -8,23 +8,23 @@ Failure: the status that `Starting.failed` was given, or `os.EX_SOFTWARE` when t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
 class Starting:
-    """The daemon's end of the pipe at which its caller waits."""
+    """The daemon's end of the pipe at which its caller waits. What is said after the first word is not heard."""
 
-    pipe: int
-    #: Whether standard error stays open: there is no other place to log to.
-    keep_stderr: bool
+    def __init__(self, pipe: int, keep_stderr: bool) -> None:
+        self._pipe: int | None = pipe
+        #: Standard error stays open when there is no other place to log to.
+        self._keep_stderr = keep_stderr
 
     def ready(self) -> None:
         """The daemon stands: the caller ends with 0, and the terminal is let go."""
         null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1) if self.keep_stderr else (0, 1, 2):
+        for descriptor in (0, 1) if self._keep_stderr else (0, 1, 2):
             os.dup2(null, descriptor)
         if null > 2:
             os.close(null)
@@ -35,13 +35,13 @@ class Starting:
         self._tell(status)
 
     def _tell(self, status: int) -> None:
-        try:
-            os.write(self.pipe, bytes([status]))
-        except BrokenPipeError:
-            # Whoever started us did not wait for the answer.
+        if self._pipe is None:
             return
-        finally:
-            os.close(self.pipe)
+        pipe, self._pipe = self._pipe, None
+        # Whoever started us may not have waited for the answer.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(pipe, bytes([status]))
+        os.close(pipe)
 
 
 def into_background(keep_stderr: bool) -> Starting:

@@ -82,11 +82,19 @@ class StartError(Exception):
 def run(start: Start, starting: Starting | None) -> int:
     """Be the daemon; its exit status. Whoever waits at ``starting`` hears whether it stands."""
     _prepare_process()
-    main = partial(_serve, start, starting.ready if starting else tell_ready)
+
+    def ready() -> None:
+        tell_ready()
+        if starting is not None:
+            starting.ready()
+
+    main = partial(_serve, start, ready)
     try:
         anyio.run(main, backend="asyncio", backend_options={"use_uvloop": True})
     except StartError as error:
         print(f"smtpd: {error}", file=sys.stderr)
+        if start.journal.is_elsewhere:
+            _log.error("cannot start: %s", error)
         status = error.status
     except Exception:
         _log.exception("smtpd ends by a fault of its own")
@@ -108,6 +116,7 @@ def _prepare_process() -> None:
 async def _serve(start: Start, ready: Callable[[], None]) -> None:
     places = start.source.places
     async with _spool(places) as spool:
+        _drop_directory(places)
         with _control_socket(places) as control, closing(QueueReader.beside(places.spool_dir, spool.clock)) as reader:
             generation = _first_generation(start)
             await Daemon(start, generation, spool, reader).serve(control, ready)
@@ -123,14 +132,18 @@ async def _spool(places: Layout) -> AsyncIterator[SpoolWriter]:
     except SpoolError as error:
         raise StartError(f"{places.spool_dir}: {error}") from error
     try:
-        make_drop(places)
         yield spool
-    except OSError as error:
-        raise StartError(f"{places.drop_dir}: {error.strerror}") from error
     finally:
         await spool.aclose()
         if spool.lost.is_set():
             _end_at_once()
+
+
+def _drop_directory(places: Layout) -> None:
+    try:
+        make_drop(places)
+    except OSError as error:
+        raise StartError(f"{places.drop_dir}: {error.strerror}") from error
 
 
 def _first_generation(start: Start) -> Generation:

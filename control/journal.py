@@ -130,6 +130,8 @@ class Journal:
 
     def __init__(self, handler: logging.Handler, verbose: bool = False) -> None:
         handler.setFormatter(LineFormatter())
+        #: Whether nobody at the terminal reads it.
+        self.is_elsewhere = isinstance(handler, SyslogHandler)
         self._handler = handler
         self._verbose = verbose
         self._traced: set[str] = set()

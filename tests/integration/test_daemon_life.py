@@ -89,6 +89,32 @@ def test_a_message_in_transmission_is_finished_before_the_stop(tmp_path: Path) -
     assert daemon.queue()[0]["destination"] == "bob@away.example"
 
 
+def test_asked_twice_it_breaks_off_what_is_under_way(tmp_path: Path) -> None:
+    with Daemon(tmp_path, CONFIGURATION) as daemon, socket.create_connection(("127.0.0.1", daemon.port), 10) as client:
+        client.sendall(b"EHLO x\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n")
+        wait_for(lambda: b"354 " in client.recv(4096), "the go-ahead")
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: not _listens(daemon.port), "the listener to close")
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(10) == 0
+    assert daemon.queue() == []
+
+
+def test_the_service_manager_is_told_of_start_reload_and_stop(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, CONFIGURATION)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        daemon.launch({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        assert manager.recv(100) == b"READY=1"
+        daemon.reload()
+        assert manager.recv(100).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+        assert manager.recv(100) == b"READY=1"
+        assert daemon.stop() == 0
+        assert manager.recv(100) == b"STOPPING=1"
+
+
 def test_an_interrupt_is_a_clean_stop(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, CONFIGURATION)
     daemon.start()
