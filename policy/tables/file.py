@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from policy.errors import TableUnavailable
+from policy.quoting import quoted
 from policy.tables.format import Fault, TableSyntaxError, parse_table
 from policy.tables.table import Content, Patterns, Shape
 
@@ -58,6 +59,11 @@ class FileTable:
 
     def __repr__(self) -> str:
         return f"<FileTable {self.name} {self.path}>"
+
+    @property
+    def written(self) -> str:
+        """Its path."""
+        return quoted(f"file:{self.path}")
 
     @property
     def shape(self) -> Shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from policy.quoting import quoted_list, quoted_mapping
 from policy.tables.table import Content, Patterns, Shape
 
 
@@ -26,6 +27,12 @@ class InlineTable:
 
     def __repr__(self) -> str:
         return f"<InlineTable {self.name}>"
+
+    @property
+    def written(self) -> str:
+        """Its elements in braces."""
+        entries = self._content.entries
+        return quoted_mapping(entries) if self.shape is Shape.MAPPING else quoted_list(entries)
 
     @property
     def shape(self) -> Shape:

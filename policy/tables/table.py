@@ -64,6 +64,10 @@ class Table(Protocol):
         """The name by which the configuration calls it."""
 
     @property
+    def written(self) -> str:
+        """What stands behind ``table NAME`` in smtpd.conf: ``"file:/path"``, or the elements in braces."""
+
+    @property
     def shape(self) -> Shape:
         """What its entries are."""
 
