@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 #: So much of a line is shown with a caret: what fits a wide terminal.
 MAX_SHOWN: Final = 160
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where something stands in a configuration. Lines and columns count from 1; line 0 means the file as a whole."""
 
     path: str

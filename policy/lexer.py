@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 from policy.errors import Place
 
@@ -67,6 +67,9 @@ _WORD_ESCAPE: Final = re.compile(r"\\\r?\n|\\([\s\S])")
 _NUMBER: Final = re.compile(r"-?[0-9]+")
 _ENDS_NUMBER: Final = re.compile(r"[\s),/}=]|\Z")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL_BUT_LINE_END: Final = re.compile(r"[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+#: Characters that fit in `MAX_TOKEN_OCTETS` whatever they are.
+_SURELY_SHORT: Final = MAX_TOKEN_OCTETS // 4
 
 
 class Kind(enum.Enum):
@@ -92,23 +95,32 @@ class Source:
     def __init__(self, path: str, text: str) -> None:
         self.path = path
         self.text = text
+        self._shown: dict[int, str] = {}
 
     def place(self, offset: int) -> Place:
         """The line and column of the character at ``offset``."""
         line = bisect.bisect_right(self._line_starts, offset)
         start = self._line_starts[line - 1]
+        shown = self._shown.get(line)
+        if shown is None:
+            shown = self._shown[line] = self._line(start)
+        return Place(self.path, line, offset - start + 1, shown)
+
+    def _line(self, start: int) -> str:
         end = self.text.find("\n", start)
         source = self.text[start : end if end >= 0 else len(self.text)]
-        return Place(self.path, line, offset - start + 1, _CONTROL.sub("?", source.removesuffix("\r")))
+        return _CONTROL.sub("?", source.removesuffix("\r"))
 
     @cached_property
     def _line_starts(self) -> list[int]:
         return [0, *(match.end() for match in re.finditer("\n", self.text))]
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A token: its text without quotes and escapes, and where it begins."""
+class Token(NamedTuple):
+    """A token: its text without quotes and escapes, and where it begins.
+
+    A tuple, because a long configuration has tens of thousands, and a frozen dataclass takes three times as long to make.
+    """
 
     kind: Kind
     text: str
@@ -162,6 +174,11 @@ class _Reading:
     used_at: int = 0
     #: The end of line behind its last token was read.
     is_ended: bool = False
+    #: Whether no token can hold a control character.
+    is_plain: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.is_plain = not _CONTROL_BUT_LINE_END.search(self.text)
 
     def offset(self, index: int) -> int:
         return self.used_at if index < self.value_end else index + self.shift
@@ -169,6 +186,7 @@ class _Reading:
     def expand(self, value: str, used_at: int) -> None:
         self.text, self.shift = value + self.text[self.position :], self.shift + self.position - len(value)
         self.position, self.value_end, self.used_at = 0, len(value), used_at
+        self.is_plain = self.is_plain and not _CONTROL.search(value)
 
 
 class Lexer:
@@ -197,12 +215,16 @@ class Lexer:
             # Whatever the text, something of it is a token, if only a stray one.
             assert found is not None
             kind = found.lastgroup or ""
-            text = found.group(kind)
+            text = found[kind]
             start, reading.position = found.span(kind)
+            offset = reading.offset(start)
+            if kind == "word" and reading.is_plain and "\\" not in text and len(text) <= _SURELY_SHORT:
+                # What most tokens are needs no further look.
+                return Token(Kind.KEYWORD if text in KEYWORDS else Kind.WORD, text, reading.source, offset)
             if kind == "macro" and start < reading.value_end:
                 # A value's own dollar means nothing: values are not expanded again.
                 kind = "stray"
-            token = self._token(reading, kind, text, reading.offset(start))
+            token = self._token(reading, kind, text, offset)
             if token is not None:
                 return token
 
@@ -269,7 +291,7 @@ def _quoted(reading: _Reading, quote: str, offset: int) -> Token:
 
 
 def _checked(token: Token) -> Token:
-    if len(token.text) > MAX_TOKEN_OCTETS // 4 and len(token.text.encode(errors="replace")) > MAX_TOKEN_OCTETS:
+    if len(token.text) > _SURELY_SHORT and len(token.text.encode(errors="replace")) > MAX_TOKEN_OCTETS:
         return Token(Kind.BAD, f"this string is longer than {MAX_TOKEN_OCTETS} octets", token.source, token.offset)
     if token.kind is not Kind.BAD and (bad := _CONTROL.search(token.text)):
         return Token(Kind.BAD, _control_message(bad.group()), token.source, token.offset)

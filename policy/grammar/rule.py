@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from policy.errors import Place
@@ -57,7 +57,7 @@ def _part(cursor: Cursor, draft: _Draft) -> None:
     elif cursor.accept_word("action"):
         draft.action = cursor.string('the name of an action after "action"')
     elif cursor.at_word(*CONDITIONS):
-        draft.conditions.append(replace(option(cursor, CONDITIONS, "a rule"), negated=negated))
+        draft.conditions.append(option(cursor, CONDITIONS, "a rule")._replace(negated=negated))
     elif token.is_string:
         cursor.fail(token.place, f'"{token.text}" is no part of a rule{did_you_mean(token.text, _PARTS)}')
     else:
@@ -68,7 +68,7 @@ def _from(cursor: Cursor, draft: _Draft, negated: bool) -> None:
     text = cursor.token.text
     if cursor.token.is_string and text not in FROM_FORMS and network_of(text):
         cursor.fail(cursor.token.place, f'"from" takes an address only after "src"; did you mean: src "{text}"?')
-    form = replace(option(cursor, FROM_FORMS, '"from"', "form"), negated=negated)
+    form = option(cursor, FROM_FORMS, '"from"', "form")._replace(negated=negated)
     if form.word == "mail-from":
         # smtpd.conf(5): short for "from any mail-from", and "!" is about the sender.
         draft.conditions.append(form)
@@ -80,4 +80,4 @@ def _for(cursor: Cursor, draft: _Draft, negated: bool) -> None:
     text = cursor.token.text
     if cursor.token.is_string and text not in FOR_FORMS and "." in text:
         cursor.fail(cursor.token.place, f'"for" takes a domain only after "domain"; did you mean: domain "{text}"?')
-    draft.destination = replace(option(cursor, FOR_FORMS, '"for"', "form"), negated=negated)
+    draft.destination = option(cursor, FOR_FORMS, '"for"', "form")._replace(negated=negated)

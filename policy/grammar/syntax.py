@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from policy.errors import Place
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A string, and where it stands."""
+class Word(NamedTuple):
+    """A string, and where it stands. These are tuples because a long configuration has so many of them."""
 
     text: str
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(NamedTuple):
     """A number (milliseconds for a delay, octets for a size), and where it stands."""
 
     value: int
@@ -46,8 +44,7 @@ TableUse: TypeAlias = NamedTable | LiteralTable
 Argument: TypeAlias = Word | Number | TableUse | None
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """An option, a delivery method or a condition as it was written."""
 
     word: str
