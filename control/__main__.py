@@ -15,6 +15,7 @@ from typing import Final
 from control.options import USAGE, Options, UsageError, read_options
 from policy.errors import ConfigError
 from policy.parser import Loaded, load_config
+from policy.text import config_text
 from spool.layout import Layout, layout
 
 #: What OpenSMTPD's smtpd ends with for anything wrong on its command line or in its configuration.
@@ -37,18 +38,24 @@ def smtpd() -> int:
     except ConfigError as error:
         _say(*map(str, error.findings))
         return EX_WRONG
-    if options.verbose:
-        _say(*map(str, loaded.warnings), *loaded.notes)
     if options.check:
-        _say("configuration OK")
-        return os.EX_OK
+        return _report(loaded, is_verbose=options.verbose)
     return _serve(options, places, loaded)
+
+
+def _report(loaded: Loaded, *, is_verbose: bool) -> int:
+    _say(*map(str, loaded.warnings))
+    if is_verbose:
+        _say(*loaded.notes)
+        print(config_text(loaded.config), end="", flush=True)
+    _say("configuration OK")
+    return os.EX_OK
 
 
 def _serve(options: Options, places: Layout, loaded: Loaded) -> int:
     from control.background import into_background
     from control.daemon import Start, run
-    from control.generation import Source
+    from control.generation import Source, log_warnings
     from control.journal import has_syslog, open_journal
 
     to_syslog = not options.debug and has_syslog()
@@ -60,6 +67,7 @@ def _serve(options: Options, places: Layout, loaded: Loaded) -> int:
     journal = open_journal(to_syslog, options.verbose)
     for subsystem in options.traces:
         journal.trace(subsystem)
+    log_warnings(loaded)
     return run(Start(source, loaded.config, journal), starting)
 
 

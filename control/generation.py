@@ -8,6 +8,7 @@ Failure: `GenerationRefused`, with a sentence for each thing that is wrong.
 from __future__ import annotations
 
 import errno
+import logging
 import ssl
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from ingress.errors import ListenError
 from ingress.listener import Opening, Place, bind
 from policy.config import Config, Listener, ListenerTls
 from policy.errors import ConfigError, PolicyError
-from policy.parser import load_config
+from policy.parser import Loaded, load_config
 from spool.layout import Layout
 
 #: What an operator can do about it.
@@ -26,6 +27,8 @@ _HINTS: Final = {
     errno.EADDRINUSE: "another program listens there",
     errno.EADDRNOTAVAIL: "this machine has no such address",
 }
+
+_log = logging.getLogger("control.generation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,15 @@ def read_generation(source: Source, listening: Collection[Place]) -> Generation:
     try:
         loaded = load_config(source.path, source.places, source.macros)
     except ConfigError as error:
-        raise GenerationRefused([str(finding).splitlines()[0] for finding in error.findings]) from error
+        raise GenerationRefused([finding.headline for finding in error.findings]) from error
+    log_warnings(loaded)
     return open_generation(source.places, loaded.config, listening)
+
+
+def log_warnings(loaded: Loaded) -> None:
+    """Tell the log what is allowed and probably not meant."""
+    for warning in loaded.warnings:
+        _log.warning("%s", warning.headline)
 
 
 def open_generation(places: Layout, config: Config, listening: Collection[Place] = ()) -> Generation:

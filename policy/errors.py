@@ -39,10 +39,15 @@ class Finding:
         """A finding about what stands at ``place``."""
         return cls(place.path, place.line, place.column, message, place.source, is_warning)
 
-    def __str__(self) -> str:
+    @property
+    def headline(self) -> str:
+        """Place and message, without the source line."""
         word = "warning: " if self.is_warning else ""
         where = f"{self.path}:{self.line}:{self.column}" if self.line else self.path
-        text = f"{where}: {word}{self.message}"
+        return f"{where}: {word}{self.message}"
+
+    def __str__(self) -> str:
+        text = self.headline
         if not self.source:
             return text
         start = max(0, self.column - MAX_SHOWN // 2) if len(self.source) > MAX_SHOWN else 0

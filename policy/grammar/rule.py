@@ -43,11 +43,10 @@ def match(cursor: Cursor, script: Script, place: Place) -> None:
 def _part(cursor: Cursor, draft: _Draft) -> None:
     negated = cursor.accept_mark("!")
     token = cursor.token
-    if cursor.at_word(*_PARTS) and token.text in draft.seen:
-        cursor.complain(token.place, f'"{token.text}" twice in one rule')
+    if cursor.at_word(*_PARTS):
+        _see(cursor, draft, token.text, token.place)
     if cursor.at_word("reject", "action") and negated:
         cursor.fail(token.place, f'"!" cannot stand before "{token.text}"')
-    draft.seen.add(token.text)
     if cursor.accept_word("from"):
         _from(cursor, draft, negated)
     elif cursor.accept_word("for"):
@@ -64,6 +63,12 @@ def _part(cursor: Cursor, draft: _Draft) -> None:
         cursor.fail_expecting(f"a part of a rule ({', '.join(_PARTS)})")
 
 
+def _see(cursor: Cursor, draft: _Draft, part: str, place: Place) -> None:
+    if part in draft.seen:
+        cursor.complain(place, f'"{part}" twice in one rule')
+    draft.seen.add(part)
+
+
 def _from(cursor: Cursor, draft: _Draft, negated: bool) -> None:
     text = cursor.token.text
     if cursor.token.is_string and text not in FROM_FORMS and network_of(text):
@@ -71,6 +76,7 @@ def _from(cursor: Cursor, draft: _Draft, negated: bool) -> None:
     form = option(cursor, FROM_FORMS, '"from"', "form")._replace(negated=negated)
     if form.word == "mail-from":
         # smtpd.conf(5): short for "from any mail-from", and "!" is about the sender.
+        _see(cursor, draft, form.word, form.place)
         draft.conditions.append(form)
         form = Given("any", form.place)
     draft.source = form

@@ -37,6 +37,23 @@ def test_verbose_says_how_it_was_understood(tmp_path: Path) -> None:
     assert done.stderr.endswith("configuration OK\n")
 
 
+def test_verbose_prints_a_configuration_that_means_the_same(tmp_path: Path) -> None:
+    path = configured(tmp_path, GOOD)
+    understood = smtpd("-nv", "--root", str(tmp_path)).stdout
+    assert 'listen on "127.0.0.1" port 2525' in understood
+    path.write_text(understood)
+    assert smtpd("-nv", "--root", str(tmp_path)).stdout == understood
+
+
+def test_what_is_probably_not_meant_is_warned_of(tmp_path: Path) -> None:
+    path = configured(tmp_path, f'{GOOD}action "b" mbox\n')
+    done = smtpd("-n", "--root", str(tmp_path))
+    assert done.returncode == 0
+    first, line, caret, last = done.stderr.splitlines()
+    assert first == f'{path}:4:8: warning: no rule uses action "b"'
+    assert (line, caret, last) == ('action "b" mbox', " " * 7 + "^", "configuration OK")
+
+
 def test_every_error_is_shown_with_its_place_its_line_and_a_caret(tmp_path: Path) -> None:
     path = configured(tmp_path, 'action "a" maildr\nmatch for local action "b"\n')
     done = smtpd("-n", "--root", str(tmp_path))

@@ -1,0 +1,167 @@
+"""A configuration as text, the way it was understood: every default written out, every name looked up.
+
+Guarantees: the text, read again on the same machine and without a root folder, gives the same configuration. Paths are
+those of the files themselves, and an interface has become its addresses.
+
+smtpd.conf(5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeVar
+
+from policy.config import (
+    AnyAction,
+    Auth,
+    Command,
+    Condition,
+    Config,
+    For,
+    From,
+    Listener,
+    ListenerTls,
+    Lmtp,
+    LocalAction,
+    Maildir,
+    Pki,
+    Relay,
+    Rule,
+    Smarthost,
+)
+from policy.quoting import quoted, quoted_list
+from policy.tables.table import Table
+
+_T = TypeVar("_T")
+
+_UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000}
+
+
+def config_text(config: Config) -> str:
+    """``config`` as lines of smtpd.conf."""
+    return "".join(f"{line}\n" for line in _Writer(config).lines())
+
+
+class _Writer:
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        relays = [action for action in config.actions.values() if isinstance(action, Relay)]
+        # The names of `ca` lines are not kept: only their files count.
+        self._cas = {path: f"ca{number}" for number, path in enumerate(_once(relay.ca for relay in relays if relay.ca))}
+        pkis = [pki for listener in config.listeners for pki in listener.pki]
+        self._pkis = _once([*pkis, *(relay.pki for relay in relays if relay.pki)])
+
+    def lines(self) -> Iterator[str]:
+        yield from self._settings()
+        yield from (line for pki in self._pkis for line in _pki_lines(pki))
+        yield from (f"ca {quoted(name)} cert {quoted(path)}" for path, name in self._cas.items())
+        yield from (f"table {quoted(name)} {table.written}" for name, table in self._config.tables.items())
+        yield from (_line("listen on", *self._listener(listener)) for listener in self._config.listeners)
+        yield from (_line("action", quoted(name), *self._action(each)) for name, each in self._config.actions.items())
+        yield from (_line("match", *self._rule(rule)) for rule in self._config.rules)
+
+    def _settings(self) -> Iterator[str]:
+        config = self._config
+        yield f"queue ttl {_delay(config.queue_ttl)}"
+        yield f"bounce warn-interval {', '.join(map(_delay, config.warn_intervals))}"
+        yield f"smtp max-message-size {config.max_message_size}"
+        yield f"smtp limit max-mails {config.max_mails} max-rcpt {config.max_recipients}"
+        yield f"smtp sub-addr-delim {quoted(config.sub_addr_delim)}"
+
+    def _listener(self, listener: Listener) -> Iterator[str]:
+        yield "socket" if listener.is_socket else f"{quoted(listener.address)} port {listener.port}"
+        if listener.tls is not ListenerTls.NONE:
+            yield listener.tls.value
+        yield from (_option("pki", pki.name) for pki in listener.pki)
+        if listener.auth is not Auth.NONE:
+            yield listener.auth.value
+            yield from self._table("", listener.credentials)
+        yield _option("tag", listener.tag)
+        yield _option("hostname", listener.hostname)
+        yield _flag("mask-src", listener.mask_src)
+        yield _flag("no-dsn", listener.no_dsn)
+
+    def _action(self, action: AnyAction) -> Iterator[str]:
+        yield from self._relay(action) if isinstance(action, Relay) else self._local(action)
+        if action.ttl is not None:
+            yield f"ttl {_delay(action.ttl)}"
+
+    def _local(self, action: LocalAction) -> Iterator[str]:
+        yield _method(action)
+        yield from self._table("alias", action.alias)
+        yield from self._table("virtual", action.virtual)
+        yield _option("user", action.user)
+
+    def _relay(self, relay: Relay) -> Iterator[str]:
+        yield "relay"
+        if relay.hosts:
+            yield f"host {quoted_list(map(_url, relay.hosts))}"
+        yield from self._table("auth", relay.auth)
+        yield _option("mail-from", relay.mail_from)
+        yield _option("helo", relay.helo)
+        yield _flag("tls no-verify" if relay.no_verify else "tls", relay.require_tls)
+        yield _option("ca", self._cas.get(relay.ca, ""))
+        yield _option("pki", relay.pki.name if relay.pki else "")
+        yield from self._table("src", relay.src)
+
+    def _rule(self, rule: Rule) -> Iterator[str]:
+        yield from self._condition("from", rule.source)
+        yield from self._condition("for", rule.destination)
+        for condition in rule.conditions:
+            yield from self._condition("", condition)
+        yield "reject" if rule.rejects else f"action {quoted(rule.action)}"
+
+    def _condition(self, word: str, condition: From | For | Condition) -> Iterator[str]:
+        yield _flag("!", condition.negated)
+        yield word
+        yield condition.what if isinstance(condition, Condition) else condition.form
+        yield from self._table("", condition.table)
+
+    def _table(self, word: str, table: Table | None) -> Iterator[str]:
+        if table is not None:
+            yield word
+            yield f"<{quoted(table.name)}>" if self._config.tables.get(table.name) is table else table.written
+
+
+def _method(action: LocalAction) -> str:
+    match action:
+        case Maildir():
+            return _option("maildir", action.path)
+        case Command():
+            return _option("mda", action.command)
+        case Lmtp():
+            return _line(_option("lmtp", action.destination), _flag("rcpt-to", action.rcpt_to))
+        case _:
+            return "mbox"
+
+
+def _pki_lines(pki: Pki) -> Iterator[str]:
+    yield f"pki {quoted(pki.name)} cert {quoted(pki.cert)}"
+    yield f"pki {quoted(pki.name)} key {quoted(pki.key)}"
+
+
+def _url(host: Smarthost) -> str:
+    label = f"{host.label}@" if host.label else ""
+    name = f"[{host.host}]" if ":" in host.host else host.host
+    return f"{host.tls.value}://{label}{name}:{host.port}"
+
+
+def _delay(milliseconds: int) -> str:
+    unit = next(unit for unit, size in _UNITS.items() if milliseconds % size == 0)
+    return f"{milliseconds // _UNITS[unit]}{unit}"
+
+
+def _option(word: str, text: str) -> str:
+    return f"{word} {quoted(text)}" if text else ""
+
+
+def _flag(word: str, is_given: bool) -> str:
+    return word if is_given else ""
+
+
+def _line(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
+
+
+def _once(values: Iterable[_T]) -> list[_T]:
+    return list(dict.fromkeys(values))
