@@ -12,6 +12,7 @@ RFC 5321 2.4, 4.1.1 (command syntax), 4.5.3.1.4 (line length), 4.2.4.2, 3.8 (421
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 import re
@@ -25,6 +26,7 @@ import anyio
 from ingress import replies
 from ingress.limits import Limits
 from ingress.logline import quoted
+from ingress.names import UNCERTAIN, Names, PeerName
 from ingress.peer import client_of
 from ingress.transaction import House, Transaction
 from ingress.wire import End, Wire
@@ -53,6 +55,8 @@ class Service:
     limits: Limits
     #: Shared by everybody who checks a password.
     hashing: anyio.CapacityLimiter
+    #: Finds the names of clients.
+    names: Names
     #: None where the listener offers no TLS.
     tls: ssl.SSLContext | None = None
 
@@ -82,6 +86,9 @@ class Dialogue(Wire):
         self.command = ""
         self.leaving = False
         self._bad_commands = 0
+        self._peer: PeerName | None = None
+        self._peer_asked: asyncio.Future[PeerName] | None = None
+        self._arrival = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there: have somebody call `serve`."""
@@ -93,6 +100,7 @@ class Dialogue(Wire):
 
     async def serve(self) -> None:
         """Serve this client to its end. Raises nothing but cancellation."""
+        self._ask_for_name()
         client = self.client
         log.info("%s smtp connected address=%s host=%s", self.id, client.address, client.host or "<unknown>")
         try:
@@ -138,6 +146,39 @@ class Dialogue(Wire):
         self.tls = f"{secured.version()}:{name}:{bits}"
         log.info("%s smtp tls ciphers=%s", self.id, self.tls)
         return True
+
+    # -- who the client is --------------------------------------------------------------------------------------------
+
+    async def peer_name(self) -> PeerName:
+        """What the reverse DNS says of the client, waited for as long as the limits allow."""
+        if self._peer is None:
+            assert self._peer_asked is not None
+            left = self._arrival + self.limits.name - self.loop.time()
+            if left > 0 and not self._peer_asked.done():
+                await self.flush()
+                await asyncio.wait((self._peer_asked,), timeout=left)
+            is_there = self._peer_asked.done() and not self._peer_asked.cancelled()
+            self._learn_name(self._peer_asked.result() if is_there else UNCERTAIN)
+            log.info("%s smtp named address=%s host=%s", self.id, self.client.address, self.client.host or "<unknown>")
+        assert self._peer is not None
+        return self._peer
+
+    def _ask_for_name(self) -> None:
+        """Begin to find out the client's name, so that it is there when it is needed."""
+        if self.end is not None:
+            return
+        names, address = self.service.names, self.client.address
+        known = names.known(address)
+        if known is not None:
+            self._learn_name(known)
+        else:
+            self._arrival = self.loop.time()
+            self._peer_asked = names.ask(address)
+
+    def _learn_name(self, name: PeerName) -> None:
+        self._peer = name
+        if name.confirmed:
+            self.client = dataclasses.replace(self.client, host=name.confirmed)
 
     # -- commands -----------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,9 @@ class Limits:
     data_total: float = 3600.0
     #: A TLS handshake: some round trips over a bad line.
     handshake: float = 30.0
+    #: What the name of a client by the reverse DNS is waited for, counted from its arrival. Most answers are there before
+    #: it has said MAIL; without one its mail is taken all the same, and its Received field names the address alone.
+    name: float = 3.0
     #: Our last words to a client that does not read them.
     linger: float = 10.0
     #: How often the limits in time are looked at, so that no command has to set a timer.

@@ -33,6 +33,7 @@ from ingress.dialogue import Dialogue, Service
 from ingress.errors import ListenError
 from ingress.headers import is_loopback
 from ingress.limits import Limits
+from ingress.names import Names
 from ingress.peer import customer
 from ingress.session import Session
 from ingress.transaction import House
@@ -142,11 +143,12 @@ def _answers(path: str) -> bool:
 class Ingress:
     """All listeners of one process and the sessions they have."""
 
-    def __init__(self, house: House, limits: Limits | None = None) -> None:
+    def __init__(self, house: House, limits: Limits | None = None, names: Names | None = None) -> None:
         #: While this is set, clients that come are told to come again.
         self.is_paused = False
         self._house = house
         self._limits = limits or Limits()
+        self._names = names or Names()
         self._hashing = anyio.CapacityLimiter(MAX_HASHING)
         self._services: dict[Place, Service] = {}
         self._servers: dict[Place, asyncio.Server] = {}
@@ -171,6 +173,7 @@ class Ingress:
                 await self._drain()
             finally:
                 self._close_servers(list(self._servers))
+                self._names.close()
             tasks.cancel_scope.cancel()
 
     def stop(self) -> None:
@@ -208,7 +211,7 @@ class Ingress:
     def _service(self, opening: Opening) -> Service:
         listener = opening.listener
         host = listener.hostname or self._house.config().server_name
-        return Service(self._house, listener, host, self._limits, self._hashing, opening.tls)
+        return Service(self._house, listener, host, self._limits, self._hashing, self._names, opening.tls)
 
     async def _open(self, place: Place, sock: socket.socket) -> asyncio.Server:
         def protocol() -> Session:

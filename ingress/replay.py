@@ -23,6 +23,7 @@ from ingress import headers, replies
 from ingress.data import DataReceiver
 from ingress.dropped import Dropped, Unfit
 from ingress.handin import stuffed
+from ingress.names import OURSELVES
 from ingress.parameters import BadParameter, MailParameters
 from ingress.paths import BadPath, read_mail, read_rcpt
 from ingress.transaction import House, Origin, Transaction
@@ -112,7 +113,7 @@ class _Replay:
 def _origin(config: Config, uid: int, name: str) -> Origin:
     socket = next((listener for listener in config.listeners if listener.is_socket), Listener("", 0))
     host = socket.hostname or config.server_name
-    return Origin(os.urandom(8).hex(), socket, host, Client(helo=_HELO, uid=uid), drop=name)
+    return Origin(os.urandom(8).hex(), socket, host, Client(host=OURSELVES.name, helo=_HELO, uid=uid), drop=name)
 
 
 def _understood(mail: str, rcpts: list[str], host: str) -> tuple[Address, MailParameters, list[Recipient]]:

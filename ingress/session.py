@@ -104,6 +104,7 @@ class Session(Authentication):
         """Begin a transaction."""
         refusal = self._may_not_send()
         if refusal is None:
+            await self.peer_name()
             refusal = self._begin(arg)
         if refusal is not None:
             self.refuse(refusal)

@@ -47,7 +47,9 @@ async def test_a_message_is_taken_as_it_was_left_and_its_file_is_gone(drop: Drop
     message, recipient = claimed.message, claimed.envelope.recipient
     received, rest = re.match(rb"(Received: .*?\r\n)(?![ \t])(.*)", claimed.body.read(), re.DOTALL).groups()  # type: ignore[union-attr]
     assert rest == MESSAGE
-    assert f"from localhost ([local])\r\n\tby {HOST} (Mailspool) with local id {message.id}".encode() in received
+    assert (
+        f"from localhost (localhost [local])\r\n\tby {HOST} (Mailspool) with local id {message.id}".encode() in received
+    )
     assert (str(message.return_path), message.ret, message.envid) == ("ann@example.org", Ret.HDRS, "x")
     assert (message.client.address, message.client.uid) == ("local", os.getuid())
     assert (str(recipient.address), recipient.notify) == (f"bob@{HOST}", Notify.NEVER)

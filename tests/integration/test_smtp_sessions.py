@@ -267,7 +267,7 @@ async def test_a_session_is_told_in_the_log(spool: SpoolWriter, caplog: pytest.L
     (claimed,) = await take(spool)
     lines = [re.sub(r"^[0-9a-f]{16} ", "SID ", record.getMessage()) for record in caplog.records]
     assert lines == [
-        "SID smtp connected address=127.0.0.1 host=<unknown>",
+        "SID smtp connected address=127.0.0.1 host=localhost",
         f"SID smtp message msgid={claimed.message.id} size={claimed.message.size} nrcpt=1 proto=ESMTP",
         f"SID smtp envelope evpid={claimed.envelope.id} from=<ann@example.com> to=<bob@here.example>",
         'SID smtp bad-input result="500 5.5.2 Syntax error: control character or malformed UTF-8 in command"',

@@ -42,7 +42,7 @@ async def test_a_message_is_kept_with_a_received_field_and_nothing_else_is_chang
     received, rest = re.match(rb"(Received: .*?\r\n)(?![ \t])(.*)", claimed.body.read(), re.DOTALL).groups()  # type: ignore[union-attr]
     assert rest == content
     assert received.decode().split("\r\n\t")[:3] == [
-        f"Received: from {HELLO} ([127.0.0.1])",
+        f"Received: from {HELLO} (localhost [127.0.0.1])",
         f"by {HOST} (Mailspool) with ESMTP id {claimed.message.id}",
         "for <bob@here.example>;",
     ]
@@ -60,7 +60,7 @@ async def test_everything_that_was_said_of_a_message_is_kept(spool: SpoolWriter,
     assert message.return_path == Address("ann", "example.com")
     assert (message.ret, message.envid) == (Ret.HDRS, "QQ+2B")
     assert message.body_kind == BodyKind.SMTPUTF8 | BodyKind.EIGHT_BIT
-    assert message.client == Client(address="127.0.0.1", helo=HELLO, protocol="UTF8SMTP")
+    assert message.client == Client(address="127.0.0.1", host="localhost", helo=HELLO, protocol="UTF8SMTP")
     assert (message.arrived, message.received_at) == (spool.clock.now(), clock.wall())
     assert message.size == len(claimed.body.read())
     assert (recipient.notify, recipient.notify_given) == (Notify.SUCCESS | Notify.FAILURE, True)
@@ -133,8 +133,8 @@ async def test_the_local_socket_tells_who_the_user_is(spool: SpoolWriter, tmp_pa
         (facts, _) = server.policy.asked[0]
     assert (facts.source, facts.login) == ("local", "")
     claimed = await sole(spool)
-    assert claimed.message.client == Client(uid=os.getuid(), helo=HELLO, protocol="ESMTP")
-    assert claimed.body.read().startswith(f"Received: from {HELLO} ([local])\r\n".encode())
+    assert claimed.message.client == Client(host="localhost", uid=os.getuid(), helo=HELLO, protocol="ESMTP")
+    assert claimed.body.read().startswith(f"Received: from {HELLO} (localhost [local])\r\n".encode())
 
 
 async def test_a_large_message_is_kept_octet_for_octet(spool: SpoolWriter) -> None:
