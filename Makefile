@@ -1,5 +1,6 @@
 # make run    the daemon as yourself, in a folder of its own, with a demonstration configuration
 # make test   lint, types and every test
+# make fuzz   ten minutes of spoilt configurations against the parser
 # make fmt    let ruff format what you changed
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PARALLEL ?= 2
 
-.PHONY: run test lint types check fmt bench clean
+.PHONY: run test lint types check fmt bench fuzz clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +38,11 @@ fmt: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python -m bench
+
+# SECONDS is the shell's own, so this one is called otherwise.
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/ready
+	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
