@@ -33,6 +33,10 @@ def smtpd() -> int:
         _say(f"version: Mailspool {version('mailspool')}", USAGE)
         return EX_WRONG
     places = layout(options.root)
+    if options.migrate:
+        from control.migrate import print_migrated
+
+        return print_migrated(options.migrate, places, options.macros)
     try:
         loaded = load_config(options.file or places.conf_file, places, options.macros)
     except ConfigError as error:

@@ -12,7 +12,7 @@ from typing import Final
 
 from control.journal import SUBSYSTEMS
 
-USAGE: Final = "usage: smtpd [-dFhnv] [-D macro=value] [-f file] [-T subsystem] [--root directory]"
+USAGE: Final = "usage: smtpd [-dFhnv] [-D macro=value] [-f file] [-T subsystem] [--migrate file] [--root directory]"
 
 
 class UsageError(Exception):
@@ -36,18 +36,22 @@ class Options:
     macros: dict[str, str] = field(default_factory=dict)
     traces: tuple[str, ...] = ()
     root: str = ""
+    #: A configuration of the grammar before 6.4, to be printed anew; empty to run.
+    migrate: str = ""
 
 
 def read_options(arguments: Sequence[str]) -> Options:
     """Understand ``arguments``, without the program's name."""
     try:
-        pairs, operands = getopt.getopt(list(arguments), "dFhnvD:f:T:", ["root="])
+        pairs, operands = getopt.getopt(list(arguments), "dFhnvD:f:T:", ["root=", "migrate="])
     except getopt.GetoptError as error:
         raise UsageError(error.msg) from None
     if operands:
         raise UsageError(f"unexpected operand: {operands[0]}")
     given = {name for name, _ in pairs}
     values = dict(pairs)
+    if "--migrate" in given and (other := sorted(given - {"--migrate", "--root", "-D"})):
+        raise UsageError(f"--migrate only prints: {other[0]} has no meaning with it")
     return Options(
         debug="-d" in given,
         foreground="-F" in given,
@@ -58,6 +62,7 @@ def read_options(arguments: Sequence[str]) -> Options:
         macros=dict(_macro(value) for name, value in pairs if name == "-D"),
         traces=tuple(_subsystem(value) for name, value in pairs if name == "-T"),
         root=values.get("--root", ""),
+        migrate=values.get("--migrate", ""),
     )
 
 

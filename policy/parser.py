@@ -41,10 +41,20 @@ class Loaded:
 
 def load_config(path: str, layout: Layout, macros: Mapping[str, str], host: Host | None = None) -> Loaded:
     """Read, understand and check the configuration at ``path``; ``macros`` are those of the command line."""
+    try:
+        source = read_source(path)
+    except OSError as error:
+        raise ConfigError((Finding.at(Place(path), str(error.strerror)),)) from error
+    return load_source(source, layout, macros, host)
+
+
+def load_source(source: Source, layout: Layout, macros: Mapping[str, str], host: Host | None = None) -> Loaded:
+    """Understand and check ``source``, wherever its text comes from."""
+    path = source.path
     findings: list[Finding] = []
     notes: list[str] = []
     host = host or KernelHost()
-    script = _script(path, layout, macros, findings)
+    script = _script(source, layout, macros, findings)
     shelf = TableShelf(script, path, layout, findings, notes)
     bench = Workbench(script, layout, host, findings, shelf, {})
     name = server_name(layout, host)
@@ -70,16 +80,12 @@ def read_source(path: str) -> Source:
     return Source(path, data.decode(errors="surrogateescape").removeprefix("\ufeff"))
 
 
-def _script(path: str, layout: Layout, macros: Mapping[str, str], findings: list[Finding]) -> Script:
+def _script(source: Source, layout: Layout, macros: Mapping[str, str], findings: list[Finding]) -> Script:
     def opener(included: str, including: Source) -> Source:
         if included.startswith("/"):
             return read_source(layout.inside(included))
         return read_source(os.path.join(os.path.dirname(including.path), included))
 
-    try:
-        source = read_source(path)
-    except OSError as error:
-        raise ConfigError((Finding.at(Place(path), str(error.strerror)),)) from error
     return read_script(source, Macros(macros), opener, findings)
 
 

@@ -51,10 +51,11 @@ def pki(cursor: Cursor, script: Script, _place: Place) -> None:
     name = _pki_name(cursor, "pki")
     script.begun.add(("pki", name.text))
     statement = script.pkis.setdefault(name.text, PkiStatement(name))
-    statement.is_misread = True
+    # A line that could not be read may have said what the others do not.
+    was_misread, statement.is_misread = statement.is_misread, True
     given = options(cursor, PKI_OPTIONS, f"pki {name.text}")
     cursor.end_directive()
-    statement.is_misread = False
+    statement.is_misread = was_misread
     if cert := given.find("cert"):
         statement.cert = cert.string()
     if key := given.find("key"):

@@ -11,6 +11,7 @@ from typing import Final, NoReturn, TypeAlias
 from policy.errors import Finding, Place
 from policy.grammar import declarations, rule, settings
 from policy.grammar.cursor import Cursor, Misread
+from policy.grammar.former import refuse_former
 from policy.grammar.syntax import Script, Word
 from policy.grammar.vocabulary import DIRECTIVES, LATER
 from policy.lexer import Kind, Lexer, Macros, Source
@@ -55,6 +56,7 @@ def read_script(source: Source, macros: Macros, opener: Opener, findings: list[F
 
 def _directive(cursor: Cursor, script: Script, opener: Opener) -> None:
     token = cursor.token
+    refuse_former(cursor, script)
     if cursor.accept_word("include"):
         _include(cursor, opener, token.source)
     elif cursor.at_word(*_DIRECTIVES):

@@ -51,4 +51,5 @@ def test_every_option_is_in_the_manual() -> None:
     for option in "dFhnvDfT":
         assert re.search(rf"^\.It Fl {option}\b", text, re.MULTILINE), option
     assert ".It Fl -root" in text
+    assert ".It Fl -migrate" in text
     assert "[-dFhnv]" in USAGE
