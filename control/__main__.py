@@ -72,7 +72,7 @@ def _serve(options: Options, places: Layout, loaded: Loaded) -> int:
     for subsystem in options.traces:
         journal.trace(subsystem)
     log_warnings(loaded)
-    return run(Start(source, loaded.config, journal), starting)
+    return run(Start(source, loaded.config, journal, options.paused), starting)
 
 
 def _say(*lines: str) -> None:

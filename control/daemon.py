@@ -69,6 +69,8 @@ class Start:
     source: Source
     config: Config
     journal: Journal
+    #: What is paused from the beginning, as if by ``smtpctl pause``.
+    paused: tuple[str, ...] = ()
 
 
 class StartError(Exception):
@@ -174,6 +176,7 @@ class Daemon:
 
     def __init__(self, start: Start, generation: Generation, spool: SpoolWriter, reader: QueueReader) -> None:
         self._source = start.source
+        self._paused = start.paused
         self._config = generation.config
         self._openings = generation.openings
         self._spool = spool
@@ -185,13 +188,13 @@ class Daemon:
         self._delivery = Dispatcher.make(self.config, places, spool)
         reporter = Reporter(self.config, spool.clock, users)
         self._runner = Runner(spool, self.config, self._delivery.deliver, reporter.report)
-        parts: dict[str, Switch] = {
+        self._parts: dict[str, Switch] = {
             "mda": TrafficSwitch(self._runner, Traffic.LOCAL),
             "mta": TrafficSwitch(self._runner, Traffic.RELAY),
             "smtp": IngressSwitch(self._ingress, self._drop),
         }
         figures = Figures(reader, self._runner, self._ingress, self._drop, time.monotonic())
-        self._control = ControlServer(Commands(Desk(spool, reader, self._runner, start.journal, parts, figures)))
+        self._control = ControlServer(Commands(Desk(spool, reader, self._runner, start.journal, self._parts, figures)))
         self._stop = anyio.Event()
 
     def config(self) -> Config:
@@ -201,6 +204,10 @@ class Daemon:
     async def serve(self, control: socket.socket, ready: Callable[[], None]) -> None:
         """Run every role until a signal asks for the end."""
         _log.info("info: Mailspool %s starting", version("mailspool"))
+        if self._paused:
+            await self._runner.recall_paused()
+        for part in self._paused:
+            await self._parts[part].set_running(False)
         async with anyio.create_task_group() as everything:
             everything.start_soon(self._end_when_lost)
             everything.start_soon(self._obey_signals, everything)

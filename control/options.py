@@ -12,7 +12,13 @@ from typing import Final
 
 from control.journal import SUBSYSTEMS
 
-USAGE: Final = "usage: smtpd [-dFhnv] [-D macro=value] [-f file] [-T subsystem] [--migrate file] [--root directory]"
+USAGE: Final = (
+    "usage: smtpd [-dFhnv] [-D macro=value] [-f file] [-P mda|mta|smtp] [-T subsystem] "
+    "[--migrate file] [--root directory]"
+)
+
+#: What can start paused.
+_PARTS: Final = ("mda", "mta", "smtp")
 
 
 class UsageError(Exception):
@@ -35,6 +41,8 @@ class Options:
     file: str = ""
     macros: dict[str, str] = field(default_factory=dict)
     traces: tuple[str, ...] = ()
+    #: Parts that start paused.
+    paused: tuple[str, ...] = ()
     root: str = ""
     #: A configuration of the grammar before 6.4, to be printed anew; empty to run.
     migrate: str = ""
@@ -43,7 +51,7 @@ class Options:
 def read_options(arguments: Sequence[str]) -> Options:
     """Understand ``arguments``, without the program's name."""
     try:
-        pairs, operands = getopt.getopt(list(arguments), "dFhnvD:f:T:", ["root=", "migrate="])
+        pairs, operands = getopt.getopt(list(arguments), "dFhnvD:f:P:T:", ["root=", "migrate="])
     except getopt.GetoptError as error:
         raise UsageError(error.msg) from None
     if operands:
@@ -61,6 +69,7 @@ def read_options(arguments: Sequence[str]) -> Options:
         file=values.get("-f", ""),
         macros=dict(_macro(value) for name, value in pairs if name == "-D"),
         traces=tuple(_subsystem(value) for name, value in pairs if name == "-T"),
+        paused=tuple(dict.fromkeys(_part(value) for name, value in pairs if name == "-P")),
         root=values.get("--root", ""),
         migrate=values.get("--migrate", ""),
     )
@@ -76,4 +85,10 @@ def _macro(text: str) -> tuple[str, str]:
 def _subsystem(text: str) -> str:
     if text not in SUBSYSTEMS:
         raise UsageError(f"-T {text}: not one of {' '.join(SUBSYSTEMS)}")
+    return text
+
+
+def _part(text: str) -> str:
+    if text not in _PARTS:
+        raise UsageError(f"-P {text}: not one of {' '.join(_PARTS)}")
     return text

@@ -179,7 +179,7 @@ class Runner:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     async def _schedule(self) -> None:
-        for preparation in (self._recall_paused, self.reconfigured):
+        for preparation in (self.recall_paused, self.reconfigured):
             while not (self._is_stopping or await self._when_possible(preparation)):
                 log.info("trying again")
         async with self._sessions.at_work(self._pace.grace):
@@ -273,7 +273,8 @@ class Runner:
         log.info("info: %s %s", traffic.value, "paused" if paused else "resumed")
         return True
 
-    async def _recall_paused(self) -> None:
+    async def recall_paused(self) -> None:
+        """Pause what was paused before the restart. `run` begins with it; whoever pauses more before that, too."""
         paused = (await self._spool.recall(_PAUSED)).split(",")
         for traffic, pool in self._pools.items():
             pool.is_paused = traffic.value in paused

@@ -37,6 +37,16 @@ def test_it_says_ready_when_everything_is_bound(tmp_path: Path) -> None:
         assert (tmp_path / "var/spool/smtpd").stat().st_mode & 0o777 == 0o711
 
 
+def test_parts_can_start_paused_beside_those_that_were_paused_before(tmp_path: Path) -> None:
+    with Daemon(tmp_path, CONFIGURATION) as daemon:
+        daemon.smtpctl("pause", "mda")
+    daemon.arguments = ("-d", "-P", "mta", "-P", "smtp")
+    with daemon:
+        assert daemon.smtpctl("show", "status") == "MDA paused\nMTA paused\nSMTP paused\n"
+        daemon.smtpctl("resume", "smtp")
+        assert daemon.smtpctl("show", "status") == "MDA paused\nMTA paused\nSMTP running\n"
+
+
 def test_a_stop_leaves_no_socket_and_a_clean_spool(tmp_path: Path) -> None:
     with Daemon(tmp_path, CONFIGURATION) as daemon:
         daemon.sendmail("-i", "bob@away.example", message="Subject: x\n\nx\n")

@@ -48,7 +48,7 @@ def test_every_subsystem_is_in_the_manual() -> None:
 
 def test_every_option_is_in_the_manual() -> None:
     text = (DOCS / "smtpd.8").read_text()
-    for option in "dFhnvDfT":
+    for option in "dFhnvDfPT":
         assert re.search(rf"^\.It Fl {option}\b", text, re.MULTILINE), option
     assert ".It Fl -root" in text
     assert ".It Fl -migrate" in text

@@ -20,6 +20,15 @@ def test_file_and_root_are_read() -> None:
     assert (options.check, options.file, options.root) == (True, "x.conf", "/srv")
 
 
+def test_parts_that_start_paused_are_named_once_each() -> None:
+    assert read_options(["-P", "mta", "-Psmtp", "-P", "mta"]).paused == ("mta", "smtp")
+
+
+def test_a_file_to_migrate_is_read_with_its_macros() -> None:
+    options = read_options(["-D", "a=b", "--migrate", "old.conf"])
+    assert (options.migrate, options.macros) == ("old.conf", {"a": "b"})
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -27,6 +36,8 @@ def test_file_and_root_are_read() -> None:
         (["-f"], "option -f requires argument"),
         (["-D", "name"], "-D name: not macro=value"),
         (["-T", "imsg"], "-T imsg: not one of all expand"),
+        (["-P", "queue"], "-P queue: not one of mda mta smtp"),
+        (["-d", "--migrate", "old.conf"], "--migrate only prints: -d has no meaning with it"),
         (["now"], "unexpected operand: now"),
     ],
 )
