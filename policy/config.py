@@ -173,11 +173,13 @@ AnyAction: TypeAlias = AnyLocalAction | Relay
 
 @dataclass(frozen=True, slots=True)
 class From:
-    """The ``from`` of a rule. Exactly one of the forms: ``any``, ``local``, ``socket``, ``src``, ``auth``."""
+    """The ``from`` of a rule. Exactly one of the forms: ``any``, ``local``, ``socket``, ``src``, ``auth``, ``rdns``."""
 
     form: str
     table: Table | None = None
     negated: bool = False
+    #: The table holds regular expressions.
+    is_regex: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,8 @@ class For:
     form: str
     table: Table | None = None
     negated: bool = False
+    #: The table holds regular expressions.
+    is_regex: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +200,15 @@ class Condition:
     what: str
     table: Table | None = None
     negated: bool = False
+    #: The table holds regular expressions.
+    is_regex: bool = False
+
+
+AnyCondition: TypeAlias = From | For | Condition
+
+#: The order in which conditions are asked, as in OpenSMTPD; ``from`` and ``for`` stand behind the tag.
+_ASKED_FIRST: Final = ("tag",)
+_ASKED_LAST: Final = ("helo", "auth", "tls", "mail-from", "rcpt-to")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +221,16 @@ class Rule:
     action: str
     #: ``file:line`` of the rule, for logs and explanations.
     place: str
+    #: Every condition, in the order in which they are asked: it decides which table that is out of order is noticed.
+    asked: tuple[AnyCondition, ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        first = (each for each in self.conditions if each.what in _ASKED_FIRST)
+        last = sorted(
+            (each for each in self.conditions if each.what not in _ASKED_FIRST),
+            key=lambda each: _ASKED_LAST.index(each.what),
+        )
+        object.__setattr__(self, "asked", (*first, self.source, self.destination, *last))
 
     @property
     def rejects(self) -> bool:

@@ -4,6 +4,9 @@ Guarantees: rules are asked in the order of the file, and no table behind the de
 
 Failure: `TableUnavailable` as soon as a table that has to be asked cannot answer; nothing may be decided then.
 
+Unlike OpenSMTPD 7.8, ``tls`` is what its manual says, names in the reverse DNS are compared as domains, and ``! from rdns``
+without a table means the clients that have no name.
+
 smtpd.conf(5) of OpenSMTPD, "match".
 """
 
@@ -13,7 +16,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from policy.config import Condition, Config, Facts, For, From, Rule
+from policy.config import AnyCondition, Condition, Config, Facts, For, From, Rule
 from policy.tables.services import has_address, has_domain, has_source, has_string, ip_address
 from policy.tables.table import Table
 from spool.address import Address, AddressSyntaxError, parse_address
@@ -26,60 +29,69 @@ _log = logging.getLogger("policy.ruleset")
 
 def match(config: Config, facts: Facts, address: Address) -> Rule | None:
     """The rule that decides about ``address``; None when none does, which is a refusal."""
-    found = next((rule for rule in config.rules if _holds(rule, config, facts, address)), None)
+    found = next((rule for rule in config.rules if failing(rule, config, facts, address) is None), None)
     _log.debug("<%s>: %s", address, f"the rule at {found.place} matched" if found else "no rule matched")
     return found
 
 
-def _holds(rule: Rule, config: Config, facts: Facts, address: Address) -> bool:
-    # The cheap questions first: a rule for another listener's tag asks no table of domains.
-    return (
-        _from_holds(rule.source, config, facts)
-        and _for_holds(rule.destination, config, address)
-        and all(_condition_holds(condition, config, facts, address) for condition in rule.conditions)
-    )
+def failing(rule: Rule, config: Config, facts: Facts, address: Address) -> AnyCondition | None:
+    """The first condition of ``rule`` that does not hold, behind which nothing is asked; None when all hold."""
+    for asked in rule.asked:
+        if not _HOLDS[type(asked)](asked, config, facts, address):
+            return asked
+    return None
 
 
-def _from_holds(source: From, config: Config, facts: Facts) -> bool:
-    return _from_form_holds(source, config, facts) is not source.negated
-
-
-def _from_form_holds(source: From, config: Config, facts: Facts) -> bool:
-    if source.form == "any":
-        return True
-    if source.form == "auth":
-        return _login_holds(source.table, config, facts)
-    if source.form == "socket":
-        return facts.source == LOCAL_SOURCE and not facts.is_internal
-    key = _source_key(facts)
-    if source.form == "local":
-        return key == LOCAL_SOURCE or key in config.local_addresses
-    assert source.form == "src"
-    assert source.table is not None
-    return has_source(source.table, key)
-
-
-def _source_key(facts: Facts) -> str:
+def source_key(facts: Facts) -> str:
+    """What a client's address is compared by: addresses out of aliases are ours, wherever the client is."""
     if facts.is_internal or facts.source == LOCAL_SOURCE:
         return LOCAL_SOURCE
     address = ip_address(facts.source)
     return facts.source if address is None else str(address)
 
 
-def _for_holds(destination: For, config: Config, address: Address) -> bool:
-    return _for_form_holds(destination, config, address) is not destination.negated
+def _from_holds(source: From, config: Config, facts: Facts, _address: Address) -> bool:
+    if source.form == "any":
+        return not source.negated
+    if source.form == "socket":
+        # An address out of an alias came neither through the socket nor past it.
+        return not facts.is_internal and (facts.source == LOCAL_SOURCE) is not source.negated
+    if source.form == "rdns":
+        return _rdns_holds(source, facts)
+    if source.form == "auth":
+        return _login_holds(source, config, facts) is not source.negated
+    return _place_holds(source, config, source_key(facts)) is not source.negated
 
 
-def _for_form_holds(destination: For, config: Config, address: Address) -> bool:
-    if destination.form == "any":
-        return True
-    if destination.form == "local":
-        return _is_local_name(config, address.domain.lower())
-    assert destination.table is not None
-    if destination.form == "domain":
-        return has_domain(destination.table, address.domain)
-    assert destination.form == "rcpt-to"
-    return has_address(destination.table, address, config.sub_addr_delim)
+def _place_holds(source: From, config: Config, key: str) -> bool:
+    if source.form == "local":
+        return key == LOCAL_SOURCE or key in config.local_addresses
+    assert source.form == "src"
+    return _is_listed(source, has_source, key)
+
+
+def _rdns_holds(source: From, facts: Facts) -> bool:
+    if source.table is None:
+        return not facts.is_internal and bool(facts.rdns) is not source.negated
+    name = LOCAL_SOURCE if facts.is_internal else facts.rdns
+    # Whoever has no name is not somebody of another name.
+    return bool(name) and _is_listed(source, has_domain, name) is not source.negated
+
+
+def _for_holds(destination: For, config: Config, _facts: Facts, address: Address) -> bool:
+    return _meets(destination, config, address) is not destination.negated
+
+
+def _meets(destination: For, config: Config, address: Address) -> bool:
+    match destination.form:
+        case "any":
+            return True
+        case "local":
+            return _is_local_name(config, address.domain.lower())
+        case "domain":
+            return _is_listed(destination, has_domain, address.domain)
+        case _:
+            return _is_listed_address(destination, config, address)
 
 
 def _is_local_name(config: Config, domain: str) -> bool:
@@ -90,39 +102,48 @@ def _is_local_name(config: Config, domain: str) -> bool:
 
 
 def _condition_holds(condition: Condition, config: Config, facts: Facts, address: Address) -> bool:
-    return _CONDITIONS[condition.what](condition.table, config, facts, address) is not condition.negated
+    return _is_so(condition, config, facts, address) is not condition.negated
 
 
-def _tag_holds(table: Table | None, _config: Config, facts: Facts, _address: Address) -> bool:
-    assert table is not None
-    return bool(facts.tag) and has_string(table, facts.tag)
+def _is_so(condition: Condition, config: Config, facts: Facts, address: Address) -> bool:
+    match condition.what:
+        case "tag":
+            return bool(facts.tag) and _is_listed(condition, has_string, facts.tag)
+        case "helo":
+            return bool(facts.helo) and _is_listed(condition, has_domain, facts.helo)
+        case "auth":
+            return _login_holds(condition, config, facts)
+        case "tls":
+            return facts.tls
+        case "mail-from":
+            return _is_listed_address(condition, config, facts.mail_from)
+        case _:
+            return _is_listed_address(condition, config, address)
 
 
-def _helo_holds(table: Table | None, _config: Config, facts: Facts, _address: Address) -> bool:
-    assert table is not None
-    return bool(facts.helo) and has_domain(table, facts.helo)
-
-
-def _login_holds(table: Table | None, config: Config, facts: Facts) -> bool:
-    if facts.login is None or table is None:
+def _login_holds(asked: From | Condition, config: Config, facts: Facts) -> bool:
+    if facts.login is None or asked.table is None:
         return facts.login is not None
     if "@" not in facts.login:
-        return bool(facts.login) and has_string(table, facts.login)
+        return bool(facts.login) and _is_listed(asked, has_string, facts.login)
     try:
-        return has_address(table, parse_address(facts.login), config.sub_addr_delim)
+        return _is_listed_address(asked, config, parse_address(facts.login))
     except AddressSyntaxError:
         return False
 
 
-_CONDITIONS: Final[Mapping[str, Callable[[Table | None, Config, Facts, Address], bool]]] = {
-    "tag": _tag_holds,
-    "helo": _helo_holds,
-    "auth": lambda table, config, facts, _address: _login_holds(table, config, facts),
-    "tls": lambda _table, _config, facts, _address: facts.tls,
-    "mail-from": lambda table, config, facts, _address: (
-        table is not None and has_address(table, facts.mail_from, config.sub_addr_delim)
-    ),
-    "rcpt-to": lambda table, config, _facts, address: (
-        table is not None and has_address(table, address, config.sub_addr_delim)
-    ),
+def _is_listed(asked: AnyCondition, has: Callable[[Table, str], bool], key: str) -> bool:
+    assert asked.table is not None
+    return has(asked.table, key)
+
+
+def _is_listed_address(asked: AnyCondition, config: Config, address: Address) -> bool:
+    assert asked.table is not None
+    return has_address(asked.table, address, config.sub_addr_delim)
+
+
+_HOLDS: Final[Mapping[type, Callable[..., bool]]] = {
+    From: _from_holds,
+    For: _for_holds,
+    Condition: _condition_holds,
 }

@@ -16,6 +16,7 @@ _WANTED: Final = {
     "tag": Shape.LIST,
     "helo": Shape.LIST,
     "src": Shape.LIST,
+    "rdns": Shape.LIST,
     "domain": Shape.LIST,
     "from auth": Shape.LIST,
 }

@@ -144,7 +144,7 @@ FROM_FORMS: Final = _vocabulary(
     Option("src", Takes.PATTERNS),
     Option("auth", Takes.MAYBE_PATTERNS),
     Option("mail-from", Takes.PATTERNS),
-    Option("rdns", Takes.MAYBE_PATTERNS, later="reverse names of clients"),
+    Option("rdns", Takes.MAYBE_PATTERNS),
 )
 
 FOR_FORMS: Final = _vocabulary(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from policy.config import Facts
+from policy.config import Condition, Facts
 from policy.errors import TableUnavailable
 from policy.ruleset import match
 from spool.address import NULL_SENDER, Address, parse_address
@@ -14,6 +14,7 @@ from tests.tools.configured import Configured
 
 SENDER = Address("ann", "example.net")
 STRANGER = Facts("198.51.100.7", SENDER, helo="mx.example.net")
+NAMED = Facts("198.51.100.7", SENDER, rdns="MX.Example.net")
 LOOPBACK = Facts("127.0.0.1", SENDER)
 SOCKET = Facts("local", SENDER, login="")
 
@@ -69,6 +70,16 @@ FROM = [
     ('from auth "ann"', SOCKET, False),
     ("! from auth", STRANGER, True),
     ('! from auth "ann"', changed(STRANGER, login="bob"), True),
+    ("from rdns", STRANGER, False),
+    ("from rdns", NAMED, True),
+    ("! from rdns", STRANGER, True),
+    ("! from rdns", NAMED, False),
+    ('from rdns "mx.example.net"', NAMED, True),
+    ('from rdns "*.example.net"', NAMED, True),
+    ('from rdns "*.example.org"', NAMED, False),
+    ('from rdns "*"', STRANGER, False),
+    ('! from rdns "*.example.org"', NAMED, True),
+    ('! from rdns "*.example.org"', STRANGER, False),
     ('from mail-from "@example.net"', STRANGER, True),
     ('! from mail-from "@example.net"', STRANGER, False),
     ('! from mail-from "@example.org"', STRANGER, True),
@@ -160,10 +171,41 @@ def test_every_condition_of_a_rule_must_hold(
     assert holds(configured, f"from any for any {conditions}", facts) is expected
 
 
-def test_an_address_out_of_an_alias_is_from_local_and_not_from_the_socket(configured: Configured) -> None:
-    internal = changed(STRANGER, is_internal=True)
-    assert holds(configured, "from local for any", internal)
-    assert not holds(configured, "from socket for any", changed(SOCKET, is_internal=True))
+INTERNAL = [
+    ("from local", True),
+    ("from any", True),
+    ('from src "local"', True),
+    ("from src 198.51.100.0/24", False),
+    ("from socket", False),
+    ("! from socket", False),
+    ("from rdns", False),
+    ("! from rdns", False),
+    ('from rdns "mx.example.net"', False),
+    ('from rdns "local"', True),
+]
+
+
+@pytest.mark.parametrize(("conditions", "expected"), INTERNAL)
+def test_an_address_out_of_an_alias_comes_from_here_and_has_neither_socket_nor_name(
+    configured: Configured, conditions: str, expected: bool
+) -> None:
+    assert holds(configured, f"{conditions} for any", changed(NAMED, is_internal=True)) is expected
+
+
+def test_conditions_are_asked_in_the_order_of_opensmtpd_however_they_are_written(configured: Configured) -> None:
+    config = configured.load(
+        'match rcpt-to "bob" mail-from "ann" tls auth helo "mx" for any from any tag "in" reject\n'
+    )
+    (rule,) = config.rules
+    asked = [each.what if isinstance(each, Condition) else type(each).__name__ for each in rule.asked]
+    assert asked == ["tag", "From", "For", "helo", "auth", "tls", "mail-from", "rcpt-to"]
+
+
+def test_a_table_behind_the_first_condition_that_fails_is_not_asked(configured: Configured) -> None:
+    path = configured.write("froms", "ann@example.net\n")
+    config = configured.load("match mail-from <froms> for local reject\nmatch from any for any reject\n")
+    path.unlink()
+    assert match(config, STRANGER, Address("bob", "example.com")) is config.rules[1]
 
 
 def test_the_first_rule_that_matches_decides(configured: Configured) -> None:
