@@ -59,7 +59,7 @@ class Cursor:
         token = self.token
         if token.kind is Kind.MARK:
             self._depth += (token.text == "{") - (token.text == "}")
-        if token.spans_lines:
+        elif token.spans_lines:
             self._long_quote = token
         self.at_line_start = token.kind is Kind.NEWLINE
         self.token = self.lexer.next()

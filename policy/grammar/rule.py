@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NoReturn
 
 from policy.errors import Place
 from policy.grammar.arguments import option
 from policy.grammar.cursor import Cursor
 from policy.grammar.syntax import Given, RuleStatement, Script, Word
 from policy.grammar.vocabulary import CONDITIONS, FOR_FORMS, FROM_FORMS
+from policy.lexer import Kind, Token
 from policy.suggestion import did_you_mean
 from policy.tables.table import network_of
-
-_PARTS: Final = ("from", "for", *CONDITIONS, "reject", "action")
 
 
 @dataclass(slots=True)
@@ -43,47 +43,68 @@ def match(cursor: Cursor, script: Script, place: Place) -> None:
 def _part(cursor: Cursor, draft: _Draft) -> None:
     negated = cursor.accept_mark("!")
     token = cursor.token
-    if cursor.at_word(*_PARTS):
-        _see(cursor, draft, token.text, token.place)
-    if cursor.at_word("reject", "action") and negated:
+    read = _READERS.get(token.text) if token.kind in (Kind.KEYWORD, Kind.WORD) else None
+    if read is None:
+        _fail_part(cursor)
+    _see(cursor, draft, token.text, token)
+    if negated and read in (_reject, _action):
         cursor.fail(token.place, f'"!" cannot stand before "{token.text}"')
-    if cursor.accept_word("from"):
-        _from(cursor, draft, negated)
-    elif cursor.accept_word("for"):
-        _for(cursor, draft, negated)
-    elif cursor.accept_word("reject"):
-        draft.rejects = True
-    elif cursor.accept_word("action"):
-        draft.action = cursor.string('the name of an action after "action"')
-    elif cursor.at_word(*CONDITIONS):
-        draft.conditions.append(option(cursor, CONDITIONS, "a rule")._replace(negated=negated))
-    elif token.is_string:
-        cursor.fail(token.place, f'"{token.text}" is no part of a rule{did_you_mean(token.text, _PARTS)}')
-    else:
-        cursor.fail_expecting(f"a part of a rule ({', '.join(_PARTS)})")
+    read(cursor, draft, negated)
 
 
-def _see(cursor: Cursor, draft: _Draft, part: str, place: Place) -> None:
+def _fail_part(cursor: Cursor) -> NoReturn:
+    token = cursor.token
+    if token.is_string:
+        cursor.fail(token.place, f'"{token.text}" is no part of a rule{did_you_mean(token.text, _READERS)}')
+    cursor.fail_expecting(f"a part of a rule ({', '.join(_READERS)})")
+
+
+def _see(cursor: Cursor, draft: _Draft, part: str, where: Token | Given) -> None:
     if part in draft.seen:
-        cursor.complain(place, f'"{part}" twice in one rule')
+        cursor.complain(where.place, f'"{part}" twice in one rule')
     draft.seen.add(part)
 
 
 def _from(cursor: Cursor, draft: _Draft, negated: bool) -> None:
+    cursor.advance()
     text = cursor.token.text
     if cursor.token.is_string and text not in FROM_FORMS and network_of(text):
         cursor.fail(cursor.token.place, f'"from" takes an address only after "src"; did you mean: src "{text}"?')
     form = option(cursor, FROM_FORMS, '"from"', "form")._replace(negated=negated)
     if form.word == "mail-from":
         # smtpd.conf(5): short for "from any mail-from", and "!" is about the sender.
-        _see(cursor, draft, form.word, form.place)
+        _see(cursor, draft, form.word, form)
         draft.conditions.append(form)
         form = Given("any", form.place)
     draft.source = form
 
 
 def _for(cursor: Cursor, draft: _Draft, negated: bool) -> None:
+    cursor.advance()
     text = cursor.token.text
     if cursor.token.is_string and text not in FOR_FORMS and "." in text:
         cursor.fail(cursor.token.place, f'"for" takes a domain only after "domain"; did you mean: domain "{text}"?')
     draft.destination = option(cursor, FOR_FORMS, '"for"', "form")._replace(negated=negated)
+
+
+def _condition(cursor: Cursor, draft: _Draft, negated: bool) -> None:
+    draft.conditions.append(option(cursor, CONDITIONS, "a rule")._replace(negated=negated))
+
+
+def _reject(cursor: Cursor, draft: _Draft, _negated: bool) -> None:
+    cursor.advance()
+    draft.rejects = True
+
+
+def _action(cursor: Cursor, draft: _Draft, _negated: bool) -> None:
+    cursor.advance()
+    draft.action = cursor.string('the name of an action after "action"')
+
+
+_READERS: Final[Mapping[str, Callable[[Cursor, _Draft, bool], None]]] = {
+    "from": _from,
+    "for": _for,
+    **dict.fromkeys(CONDITIONS, _condition),
+    "reject": _reject,
+    "action": _action,
+}
