@@ -15,6 +15,7 @@ Failure: trouble with the directory or with a file is logged and tried again. `S
 
 from __future__ import annotations
 
+import bisect
 import logging
 import os
 import stat
@@ -199,6 +200,8 @@ class _Waiting:
     def __init__(self) -> None:
         #: Due (ms since boot) and delay by name.
         self._waits: dict[str, tuple[int, int]] = {}
+        #: The last name of a page that was not all: the next one goes on behind it.
+        self._turned = ""
 
     def has_due(self, now: int) -> bool:
         return any(due <= now for due, _ in self._waits.values())
@@ -211,9 +214,18 @@ class _Waiting:
             wait = self._waits.get(name)
             if wait is not None:
                 waiting.add(name)
-            if len(due) < PAGE and (wait is None or wait[0] <= now):
+            if wait is None or wait[0] <= now:
                 due.append(name)
-        return waiting, due
+        return waiting, self._page(due)
+
+    def _page(self, due: list[str]) -> list[str]:
+        # In turn, so that no crowd of files that cannot be taken keeps another from being read.
+        if len(due) > PAGE:
+            due.sort()
+            start = bisect.bisect_right(due, self._turned)
+            due = (due[start:] + due[:start])[:PAGE]
+            self._turned = due[-1]
+        return due
 
     def keep(self, names: set[str]) -> None:
         self._waits = {name: wait for name, wait in self._waits.items() if name in names}

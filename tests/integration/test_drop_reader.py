@@ -304,6 +304,21 @@ async def test_nothing_that_was_planted_is_read_or_keeps_mail_from_coming(drop: 
     assert secret.exists()
 
 
+async def test_a_crowd_of_unfinished_files_keeps_no_message_from_being_read(
+    drop: Drop, place: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingress.drop.PAGE", 2)
+    monkeypatch.setattr("ingress.drop.REMEMBERED", 1)
+    for number in range(30):
+        (Path(place.drop_dir) / f"{number:024x}").touch()
+    for _ in range(3):
+        drop.leave()
+    reader = drop.reader()
+    for _ in range(20):
+        await reader.look()
+    assert len(await take(drop.spool)) == 3
+
+
 async def test_what_was_set_aside_is_never_overwritten(drop: Drop) -> None:
     path = drop.leave(rcpts=["no path"])
     content = path.read_bytes()
