@@ -103,7 +103,7 @@ def _context(listener: Listener) -> ssl.SSLContext | None:
     # Reading certificates takes 8 MB of code: for those who have one.
     from policy.pki import server_context
 
-    return server_context(listener.pki)
+    return server_context(listener)
 
 
 def _explained(error: ListenError) -> str:

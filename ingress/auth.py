@@ -31,6 +31,7 @@ from policy.config import Auth
 from policy.credentials import authenticate
 from policy.errors import TableUnavailable
 from policy.tables.table import Table
+from spool.message import Client
 from spool.reply import Reply
 
 log = logging.getLogger(__name__)
@@ -42,8 +43,8 @@ class Authentication(Dialogue):
     AuthLoginUsernameChallenge = "Username:"
     AuthLoginPasswordChallenge = "Password:"
 
-    def __init__(self, service: Service, arrived: Arrived) -> None:
-        super().__init__(service, arrived)
+    def __init__(self, service: Service, arrived: Arrived, client: Client | None = None) -> None:
+        super().__init__(service, arrived, client)
         self._failures = 0
 
     @property

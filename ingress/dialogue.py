@@ -27,10 +27,12 @@ from ingress import replies
 from ingress.limits import Limits
 from ingress.logline import quoted
 from ingress.names import UNCERTAIN, Names, PeerName
-from ingress.peer import client_of
+from ingress.peer import client_of, plain_address
 from ingress.transaction import House, Transaction
 from ingress.wire import End, Wire
 from policy.config import Listener, ListenerTls
+from policy.errors import TableUnavailable
+from policy.tables.services import host_name_of
 from spool.errors import SpoolLost
 from spool.message import Client
 from spool.reply import Reply
@@ -68,10 +70,13 @@ Arrived: TypeAlias = Callable[["Dialogue"], None]
 class Dialogue(Wire):
     """Reads commands and calls ``smtp_VERB`` for each."""
 
-    def __init__(self, service: Service, arrived: Arrived) -> None:
+    def __init__(self, service: Service, arrived: Arrived, client: Client | None = None) -> None:
         super().__init__(service.limits)
         self.service = service
-        self.client = Client()
+        #: The name we go by here.
+        self.host = service.host
+        self.client = client or Client()
+        self._is_named = client is not None
         self._arrived = arrived
         #: Names this session in the log.
         self.id = os.urandom(8).hex()
@@ -93,13 +98,15 @@ class Dialogue(Wire):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there: have somebody call `serve`."""
         super().connection_made(transport)
-        self.client = client_of(transport)
+        if not self._is_named:
+            self.client = client_of(transport)
         self._arrived(self)
 
     # -- its life -----------------------------------------------------------------------------------------------------
 
     async def serve(self) -> None:
         """Serve this client to its end. Raises nothing but cancellation."""
+        self._take_name()
         self._ask_for_name()
         client = self.client
         log.info("%s smtp connected address=%s host=%s", self.id, client.address, client.host or "<unknown>")
@@ -138,7 +145,11 @@ class Dialogue(Wire):
     async def start_tls(self) -> bool:
         """Begin TLS and log what was negotiated; false when that ends the session."""
         assert self.service.tls is not None
-        if not await self.secure(self.service.tls):
+        if self.service.listener.tls is ListenerTls.IMPLICIT:
+            is_secure = await self.secure_from_the_start(self.service.tls)
+        else:
+            is_secure = await self.secure(self.service.tls)
+        if not is_secure:
             return False
         assert self.transport is not None
         secured: ssl.SSLObject = self.transport.get_extra_info("ssl_object")
@@ -162,6 +173,17 @@ class Dialogue(Wire):
             log.info("%s smtp named address=%s host=%s", self.id, self.client.address, self.client.host or "<unknown>")
         assert self._peer is not None
         return self._peer
+
+    def _take_name(self) -> None:
+        """Be called what the listener is called at the address that the client came to."""
+        table, place = self.service.listener.hostnames, self.transport and self.transport.get_extra_info("sockname")
+        if table is None or not place or self.end is not None:
+            return
+        try:
+            self.host = host_name_of(table, plain_address(place[0])) or self.host
+        except TableUnavailable as error:
+            log.warning("%s smtp table-unavailable reason=%s", self.id, quoted(error))
+            self.turn_away(replies.TROUBLE_CLOSING)
 
     def _ask_for_name(self) -> None:
         """Begin to find out the client's name, so that it is there when it is needed."""
@@ -213,7 +235,7 @@ class Dialogue(Wire):
             return
         if self.service.listener.tls is ListenerTls.IMPLICIT and not await self.start_tls():
             return
-        self.say(f"220 {self.service.host} ESMTP Mailspool")
+        self.say(f"220 {self.host} ESMTP Mailspool")
         turn = 0
         while self.end is None:
             line = self._take_line()

@@ -1,7 +1,7 @@
 """The header of a message, as octets: where it ends, what is in it, what we add and take away.
 
-Nothing is decoded and no MIME is read. A message of a stranger keeps every octet but for Bcc fields; one that was submitted
-on this machine is given the Date and Message-ID that it lacks.
+Nothing is decoded and no MIME is read. A message of a stranger keeps every octet but for Bcc fields and addresses without a
+domain (`ingress.addressing`); one that was submitted on this machine is given the Date and Message-ID that it lacks.
 
 Guarantees: what `trace` and `complete` write is ASCII but for an address or a name in an SMTPUTF8 transaction, and every
 value in it has been checked, so nobody can add a field of his own.
@@ -32,6 +32,8 @@ MAX_HEADER: Final = 256 * 1024
 # Possessive, so that a hostile header costs one pass. Blanks before the colon are an old form that readers accept.
 _FIELD = rb"[!-9;-~]++[ \t]*+:[^\r\n]*+\r\n(?:[ \t][^\r\n]*+\r\n)*+"
 _HEADER = re.compile(rb"(?:" + _FIELD + rb")*+")
+#: What a login may not hold that stands in a field.
+_NO_WORD = re.compile(r"[^!#-'*+\-./0-9=?@A-Z^-~]")
 _BCC = re.compile(rb"^bcc[ \t]*+:[^\r\n]*+\r\n(?:[ \t][^\r\n]*+\r\n)*+", re.IGNORECASE | re.MULTILINE)
 _HOP = re.compile(rb"^received[ \t]*+:", re.IGNORECASE | re.MULTILINE)
 _DATE = re.compile(rb"^date[ \t]*+:", re.IGNORECASE | re.MULTILINE)
@@ -80,6 +82,8 @@ class Trace:
     tls: str = ""
     #: Whether the client stays unnamed (``mask-src``).
     masked: bool = False
+    #: The login that is to be told (``received-auth``), or empty.
+    login: str = ""
     #: The recipient when it is the only one: naming one of several would tell each of the others.
     recipient: Address | None = None
 
@@ -91,6 +95,7 @@ def received(trace: Trace, wall: float) -> bytes:
         f"Received: from {client.helo} ({_host(client)})\r\n\tby" if not trace.masked else "Received: by",
         f" {trace.host} (Mailspool) with {client.protocol} id {trace.message}",
         f" ({trace.tls})" if trace.tls else "",
+        f" auth=yes user={_NO_WORD.sub('?', trace.login)}" if trace.login and trace.tls else "",
         f"\r\n\tfor <{trace.recipient}>" if trace.recipient else "",
         ";\r\n\t",
     ]

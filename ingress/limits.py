@@ -27,7 +27,7 @@ class Limits:
     data_idle: float = 180.0
     #: One message, first octet to last: the default maximum of 35 MiB then needs 10 KB/s.
     data_total: float = 3600.0
-    #: A TLS handshake: some round trips over a bad line.
+    #: A TLS handshake, or the header of a proxy: some round trips over a bad line.
     handshake: float = 30.0
     #: What the name of a client by the reverse DNS is waited for, counted from its arrival. Most answers are there before
     #: it has said MAIL; without one its mail is taken all the same, and its Received field names the address alone.

@@ -35,10 +35,12 @@ from ingress.headers import is_loopback
 from ingress.limits import Limits
 from ingress.names import Names
 from ingress.peer import customer
+from ingress.proxied import ProxiedServer
 from ingress.session import Session
 from ingress.transaction import House
 from policy.config import Listener
 from policy.credentials import MAX_HASHING
+from spool.message import Client
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +153,7 @@ class Ingress:
         self._names = names or Names()
         self._hashing = anyio.CapacityLimiter(MAX_HASHING)
         self._services: dict[Place, Service] = {}
-        self._servers: dict[Place, asyncio.Server] = {}
+        self._servers: dict[Place, asyncio.Server | ProxiedServer] = {}
         self._sessions: set[Dialogue] = set()
         self._from: Counter[str] = Counter()
         self._capacity = _capacity(self._limits.connections)
@@ -188,10 +190,16 @@ class Ingress:
         wanted = {opening.place: opening for opening in openings}
         self._close_servers([place for place in self._servers if place not in wanted])
         for place, opening in wanted.items():
+            sock = opening.socket
+            server = self._servers.get(place)
+            if server is not None and isinstance(server, ProxiedServer) is not opening.listener.proxy_v2:
+                # A server of the other kind takes over the socket, with the clients that wait at it.
+                sock = socket.socket(fileno=os.dup(server.sockets[0].fileno()))
+                self._close_servers([place])
             self._services[place] = self._service(opening)
             if place not in self._servers:
-                assert opening.socket is not None, f"nobody has bound {place}"
-                self._servers[place] = await self._open(place, opening.socket)
+                assert sock is not None, f"nobody has bound {place}"
+                self._servers[place] = await self._open(place, sock)
 
     @property
     def listening(self) -> frozenset[Place]:
@@ -213,10 +221,13 @@ class Ingress:
         host = listener.hostname or self._house.config().server_name
         return Service(self._house, listener, host, self._limits, self._hashing, self._names, opening.tls)
 
-    async def _open(self, place: Place, sock: socket.socket) -> asyncio.Server:
-        def protocol() -> Session:
-            return Session(self._services[place], self._arrived)
+    async def _open(self, place: Place, sock: socket.socket) -> asyncio.Server | ProxiedServer:
+        def protocol(client: Client | None = None) -> Session:
+            return Session(self._services[place], self._arrived, client)
 
+        if self._services[place].listener.proxy_v2:
+            assert self._tasks is not None
+            return ProxiedServer(sock, protocol, self._limits, self._tasks)
         loop = asyncio.get_running_loop()
         if sock.family == socket.AF_UNIX:
             return await loop.create_unix_server(protocol, sock=sock, backlog=self._limits.backlog)

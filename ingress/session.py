@@ -16,26 +16,33 @@ RFC 5321 4.1 (verbs), RFC 1870, 2034, 2920, 3207, 3461, 6152, 6531 (extensions).
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 from ingress import replies
 from ingress.auth import Authentication
 from ingress.data import DataReceiver
 from ingress.dialogue import Arrived, Service
 from ingress.headers import protocol
+from ingress.logline import quoted
 from ingress.parameters import BadParameter
 from ingress.paths import BadPath, read_mail, read_rcpt
 from ingress.transaction import Origin, Transaction
 from ingress.wire import End
 from policy.config import Auth, ListenerTls
-from spool.address import is_domain
+from policy.errors import TableUnavailable
+from policy.tables.services import may_send_as
+from spool.address import Address, is_domain
+from spool.message import Client
 from spool.reply import Reply
+
+log = logging.getLogger(__name__)
 
 
 class Session(Authentication):
     """One client of one listener."""
 
-    def __init__(self, service: Service, arrived: Arrived) -> None:
-        super().__init__(service, arrived)
+    def __init__(self, service: Service, arrived: Arrived, client: Client | None = None) -> None:
+        super().__init__(service, arrived, client)
         self._esmtp = False
         self._mails = 0
         self._refused_recipients = 0
@@ -118,7 +125,7 @@ class Session(Authentication):
             self.refuse(replies.NOT_NOW)
             return
         try:
-            recipient = read_rcpt(arg, self.service.host, not self.service.listener.no_dsn, transaction.smtputf8)
+            recipient = read_rcpt(arg, self.host, not self.service.listener.no_dsn, transaction.smtputf8)
         except (BadPath, BadParameter) as error:
             self.refuse(error.reply)
             return
@@ -174,14 +181,29 @@ class Session(Authentication):
 
     def _begin(self, arg: str) -> Reply | None:
         try:
-            sender, parameters = read_mail(arg, self.service.host, not self.service.listener.no_dsn)
+            sender, parameters = read_mail(arg, self.host, not self.service.listener.no_dsn)
         except (BadPath, BadParameter) as error:
             return error.reply
+        refusal = self._may_not_be(sender)
+        if refusal is not None:
+            return refusal
         if parameters.size > self.service.house.config().max_message_size:
             return replies.DECLARED_TOO_BIG
         self.transaction = Transaction(self.service.house, self._origin(parameters.smtputf8), sender, parameters)
         self._mails += 1
         return None
+
+    def _may_not_be(self, sender: Address) -> Reply | None:
+        """Why the login may not use this sender; who has not logged in, the rules judge alone."""
+        senders = self.service.listener.senders
+        if senders is None or not self.client.login:
+            return None
+        delimiter = self.service.house.config().sub_addr_delim
+        try:
+            return None if may_send_as(senders, self.client.login, sender, delimiter) else replies.SENDER_REJECTED
+        except TableUnavailable as error:
+            log.warning("%s smtp table-unavailable reason=%s", self.id, quoted(error))
+            return replies.TROUBLE
 
     def _refuse_recipient(self, reply: Reply) -> None:
         self.log_refusal(reply)
@@ -203,7 +225,7 @@ class Session(Authentication):
         return True
 
     def _hello(self) -> str:
-        return f"{self.service.host} Hello {self.client.helo} [{self.client.address}], pleased to meet you"
+        return f"{self.host} Hello {self.client.helo} [{self.client.address}], pleased to meet you"
 
     def _offers(self) -> list[str]:
         listener = self.service.listener
@@ -222,7 +244,8 @@ class Session(Authentication):
         name = protocol(self._esmtp, bool(self.tls), bool(client.login), smtputf8)
         if client.protocol != name:
             client = self.client = dataclasses.replace(client, protocol=name)
-        return Origin(self.id, self.service.listener, self.service.host, client, self.tls)
+        tls = f"{self.tls}:{'YES' if self.service.listener.verify else 'NO'}" if self.tls else ""
+        return Origin(self.id, self.service.listener, self.host, client, tls)
 
     def _takes_none(self, arg: str) -> bool:
         if arg:

@@ -21,6 +21,7 @@ from typing import TypeAlias
 import anyio
 
 from ingress import headers, replies
+from ingress.addressing import masquerade, qualify
 from ingress.body import IncomingBody, MessageRefused
 from ingress.data import DataReceiver
 from ingress.logline import quoted
@@ -204,8 +205,12 @@ class Transaction:
     def _finish_header(self, fields: bytes) -> bytes:
         origin = self._origin
         only = self._recipients[0].address if len(self._recipients) == 1 else None
-        trace = headers.Trace(origin.client, origin.host, self.id, origin.tls, origin.listener.mask_src, only)
-        fields = headers.without_bcc(fields)
+        listener, login = origin.listener, origin.client.login
+        told = login if listener.received_auth else ""
+        trace = headers.Trace(origin.client, origin.host, self.id, origin.tls, listener.mask_src, told, only)
+        fields = qualify(headers.without_bcc(fields), origin.host)
+        if listener.masquerade and login and not self._sender.is_null:
+            fields = masquerade(fields, str(self._sender))
         if origin.is_submission:
             fields = headers.complete(fields, self.id, origin.host, self._wall)
         return headers.received(trace, self._wall) + fields

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import ssl
+from collections.abc import Awaitable
 from typing import Any, ClassVar, cast
 
 from aiosmtpd.smtp import SMTP
@@ -195,12 +196,34 @@ class Wire(SMTP):
             return False
         # Whatever was sent ahead of the handshake may come from somebody in between (CVE-2011-0411).
         self.input.clear()
+        return await self._finish_handshake(self._handshake(self.transport, context))
+
+    async def secure_from_the_start(self, context: ssl.SSLContext) -> bool:
+        """Let TLS begin with the connection: what has come already is the client's part of the handshake."""
+        if self.transport is None or self.transport.is_closing():
+            self.end = End.DISCONNECT
+            return False
+        plain = self.transport
+        handshake = self.loop.create_task(self._handshake(plain, context))
+        # One turn of the loop, in which it puts its own protocol in our place.
+        await asyncio.sleep(0)
+        begun = bytes(self.input)
+        self.input.clear()
+        if begun and not handshake.done():
+            # Another, at whose beginning that protocol is connected, and at whose end it reads on.
+            await asyncio.sleep(0)
+            _hand_over(begun, cast(asyncio.BufferedProtocol, plain.get_protocol()))
+        return await self._finish_handshake(handshake)
+
+    async def _handshake(self, plain: asyncio.Transport, context: ssl.SSLContext) -> asyncio.Transport | None:
         self._reading_paused = False
-        plain, self.transport = self.transport, None
+        self.transport = None
+        seconds = self.limits.handshake
+        return await self.loop.start_tls(plain, self, context, server_side=True, ssl_handshake_timeout=seconds)
+
+    async def _finish_handshake(self, handshake: Awaitable[asyncio.Transport | None]) -> bool:
         try:
-            self.transport = await self.loop.start_tls(
-                plain, self, context, server_side=True, ssl_handshake_timeout=self.limits.handshake
-            )
+            self.transport = await handshake
         except OSError:
             self.transport = None
         if self.transport is None:
@@ -210,3 +233,13 @@ class Wire(SMTP):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _hand_over(data: bytes, protocol: asyncio.BufferedProtocol) -> None:
+    """Let ``protocol`` have received ``data``."""
+    while data:
+        buffer = memoryview(protocol.get_buffer(len(data)))
+        size = min(len(data), len(buffer))
+        buffer[:size] = data[:size]
+        protocol.buffer_updated(size)
+        data = data[size:]

@@ -61,8 +61,26 @@ class Listener:
     tag: str = ""
     #: The name in greeting and trace headers; empty means the server name.
     hostname: str = ""
+    #: Names in place of ``hostname``, by our address.
+    hostnames: Table | None = None
     mask_src: bool = False
     no_dsn: bool = False
+    #: Whether trace headers tell the login.
+    received_auth: bool = False
+    #: Login to the senders it may use; None means any.
+    senders: Table | None = None
+    #: Whether the addresses of From become the sender of a client that has logged in.
+    masquerade: bool = False
+    #: Clients need a certificate.
+    verify: bool = False
+    #: File of the certificates that clients' are verified against, in place of the system's.
+    ca: str = ""
+    #: As in openssl-ciphers(1); empty for the usual ones.
+    ciphers: str = ""
+    #: As in tls_config_set_protocols(3); empty for TLS 1.2 and newer.
+    protocols: str = ""
+    #: A proxy connects, and says first who the client is.
+    proxy_v2: bool = False
 
     @property
     def is_socket(self) -> bool:

@@ -3,7 +3,7 @@
 Guarantees: a context speaks TLS 1.2 or newer. Of several certificates the one that covers the name the client asked for is
 shown, else the first.
 
-Failure: `inspect` says what is wrong instead of raising; `server_context` raises `PkiError`.
+Failure: `inspect` says what is wrong instead of raising; `server_context` raises `PkiError` or `TlsChoiceError`.
 
 RFC 6066 3 (server name indication), RFC 9525 (which names a certificate covers), RFC 8996 (no TLS before 1.2).
 """
@@ -25,8 +25,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from policy.config import Pki
+from policy.config import Listener, Pki
 from policy.errors import PolicyError
+from policy.tls_choice import choose
 
 #: Nobody but the owner may write a certificate, and nobody but owner and group may read a key (as OpenSMTPD has it).
 CERT_MODE: Final = 0o755
@@ -80,9 +81,10 @@ def inspect_ca(path: str) -> str:
     return ""
 
 
-def server_context(pkis: Sequence[Pki]) -> ssl.SSLContext:
-    """The TLS side of a listener with these certificates, at least one."""
-    contexts = [_context(pki) for pki in pkis]
+def server_context(listener: Listener) -> ssl.SSLContext:
+    """The TLS side of a listener, which has one certificate at least."""
+    pkis = listener.pki
+    contexts = [_context(pki, listener) for pki in pkis]
     default, *others = contexts
     if others:
         names = [_names(_read_certificates(pki.cert)[0]) for pki in pkis]
@@ -178,15 +180,28 @@ def _date_problems(path: str, certificate: x509.Certificate, now: datetime.datet
     return []
 
 
-def _context(pki: Pki) -> ssl.SSLContext:
+def _context(pki: Pki, listener: Listener) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    choose(context, listener.protocols, listener.ciphers)
+    if listener.verify:
+        _demand_certificates(context, listener.ca)
     try:
         # The callback answers a question that OpenSSL would otherwise put to the terminal.
         context.load_cert_chain(pki.cert, pki.key, password=lambda: "")
     except (OSError, ValueError) as error:
         raise PkiError(f"pki {pki.name}: {pki.cert} and {pki.key} cannot be used: {error}") from error
     return context
+
+
+def _demand_certificates(context: ssl.SSLContext, ca: str) -> None:
+    context.verify_mode = ssl.CERT_REQUIRED
+    if not ca:
+        context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+        return
+    try:
+        context.load_verify_locations(ca)
+    except (OSError, ValueError) as error:
+        raise PkiError(f"{ca} cannot be used to verify certificates: {error}") from error
 
 
 def _names(certificate: x509.Certificate) -> frozenset[str]:

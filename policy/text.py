@@ -47,7 +47,8 @@ class _Writer:
         self._config = config
         relays = [action for action in config.actions.values() if isinstance(action, Relay)]
         # The names of `ca` lines are not kept: only their files count.
-        self._cas = {path: f"ca{number}" for number, path in enumerate(_once(relay.ca for relay in relays if relay.ca))}
+        cas = _once([*(each.ca for each in config.listeners), *(each.ca for each in relays)])
+        self._cas = {path: f"ca{number}" for number, path in enumerate(filter(None, cas))}
         pkis = [pki for listener in config.listeners for pki in listener.pki]
         self._pkis = _once([*pkis, *(relay.pki for relay in relays if relay.pki)])
 
@@ -71,7 +72,7 @@ class _Writer:
     def _listener(self, listener: Listener) -> Iterator[str]:
         yield "socket" if listener.is_socket else f"{quoted(listener.address)} port {listener.port}"
         if listener.tls is not ListenerTls.NONE:
-            yield listener.tls.value
+            yield _line(listener.tls.value, _flag("verify", listener.verify))
         yield from (_option("pki", pki.name) for pki in listener.pki)
         if listener.auth is not Auth.NONE:
             yield listener.auth.value
@@ -80,6 +81,14 @@ class _Writer:
         yield _option("hostname", listener.hostname)
         yield _flag("mask-src", listener.mask_src)
         yield _flag("no-dsn", listener.no_dsn)
+        yield from self._table("hostnames", listener.hostnames)
+        yield _flag("received-auth", listener.received_auth)
+        yield from self._table("senders", listener.senders)
+        yield _flag("masquerade", listener.masquerade)
+        yield _option("ca", self._cas.get(listener.ca, ""))
+        yield _option("ciphers", listener.ciphers)
+        yield _option("protocols", listener.protocols)
+        yield _flag("proxy-v2", listener.proxy_v2)
 
     def _action(self, action: AnyAction) -> Iterator[str]:
         yield from self._relay(action) if isinstance(action, Relay) else self._local(action)

@@ -8,6 +8,7 @@ from policy.build.actions import build_action
 from policy.build.certificates import build_pkis, check_cas
 from policy.build.listeners import PlacedListener, build_listeners
 from policy.build.rules import build_rule
+from policy.build.tls import check_ciphers
 from policy.build.workbench import Workbench
 from policy.config import Config
 from policy.errors import Place
@@ -29,6 +30,8 @@ def assemble(bench: Workbench, name: ServerName) -> Assembled:
     bench.shelf.open_declared()
     build_pkis(bench)
     check_cas(bench)
+    if script.ciphers:
+        check_ciphers(bench, script.ciphers)
     listeners = build_listeners(bench)
     actions = {key: build_action(bench, statement) for key, statement in script.actions.items()}
     rules = tuple(build_rule(bench, statement) for statement in script.rules)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypedDict
 
+from policy.build.tls import ciphers_of, protocols_of
 from policy.build.workbench import Workbench
 from policy.config import Auth, Listener, ListenerTls
 from policy.errors import Place
-from policy.grammar.syntax import ListenStatement, Options
+from policy.grammar.syntax import Given, ListenStatement, Options
 from policy.suggestion import did_you_mean
 from policy.tables.services import ip_address
 from policy.tables.table import Shape, Table
@@ -79,8 +80,68 @@ def _lines_listeners(bench: Workbench, statement: ListenStatement) -> list[Liste
         hostname=_hostname(bench, statement.options),
         mask_src=statement.options.has("mask-src"),
         no_dsn=statement.options.has("no-dsn"),
+        received_auth=statement.options.has("received-auth"),
+        proxy_v2=statement.options.has("proxy-v2"),
+        **_names_and_senders(bench, statement.options),
+        **_tls_details(bench, statement.options, tls),
     )
     return [replace(template, address=address) for address in _addresses(bench, statement)]
+
+
+class _NamesAndSenders(TypedDict):
+    hostnames: Table | None
+    senders: Table | None
+    masquerade: bool
+
+
+def _names_and_senders(bench: Workbench, options: Options) -> _NamesAndSenders:
+    senders = options.find("senders")
+    for given in (senders, options.find("received-auth")):
+        if given and not options.find("auth", "auth-optional"):
+            bench.warn(given.place, f'"{given.word}" is of no use without "auth" or "auth-optional"')
+    return {
+        "hostnames": _hostnames(bench, options.find("hostnames")),
+        "senders": bench.shelf.use(senders.table(), Shape.MAPPING, '"senders"') if senders else None,
+        "masquerade": senders is not None and senders.modified,
+    }
+
+
+def _hostnames(bench: Workbench, given: Given | None) -> Table | None:
+    table = bench.shelf.use(given.table(), Shape.MAPPING, '"hostnames"') if given else None
+    if given is None or table is None:
+        return None
+    for key in tuple(table.keys()):
+        name = table.lookup(key)
+        if ip_address(key) is None:
+            bench.complain(given.place, f'"{key}" is no IP address of ours: expected ADDRESS = NAME')
+        elif name is not None and not is_domain(name):
+            bench.complain(given.place, f'"{name}" (of {key}) is no host name')
+    return table
+
+
+class _TlsDetails(TypedDict):
+    verify: bool
+    ca: str
+    ciphers: str
+    protocols: str
+
+
+def _tls_details(bench: Workbench, options: Options, tls: ListenerTls) -> _TlsDetails:
+    mode, ca = options.find(*_TLS_MODES), options.find("ca")
+    verify = mode is not None and mode.modified
+    if tls is ListenerTls.NONE:
+        for given in filter(None, (ca, options.find("ciphers"), options.find("protocols"))):
+            bench.warn(given.place, f'"{given.word}" is of no use without one of: {", ".join(_TLS_MODES)}')
+    elif ca and not verify:
+        bench.warn(ca.place, '"ca" is of no use without "verify": no client is asked for a certificate')
+    elif mode and verify and not ca:
+        bench.warn(mode.place, 'every certificate of a public authority is welcome here: "ca" names others')
+    return {
+        "verify": verify,
+        "ca": bench.ca(ca.string()) if ca else "",
+        "ciphers": ciphers_of(bench, options) if tls is not ListenerTls.NONE else "",
+        "protocols": protocols_of(bench, options),
+    }
 
 
 def _tls(bench: Workbench, statement: ListenStatement) -> ListenerTls:

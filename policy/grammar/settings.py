@@ -70,10 +70,12 @@ def queue(cursor: Cursor, script: Script, _place: Place) -> None:
 
 
 def smtp(cursor: Cursor, script: Script, _place: Place) -> None:
-    """``limit KEY N ...``, ``max-message-size SIZE``, ``sub-addr-delim CHAR``."""
+    """``ciphers LIST``, ``limit KEY N ...``, ``max-message-size SIZE``, ``sub-addr-delim CHAR``."""
     match second_word(cursor, "smtp"):
         case "limit":
             _smtp_limits(cursor, script)
+        case "ciphers":
+            script.ciphers = cursor.string("a list of ciphers")
         case "max-message-size":
             script.max_message_size = size(cursor).value
         case _:

@@ -161,6 +161,7 @@ class Script:
     max_mails: int | None = None
     max_recipients: int | None = None
     sub_addr_delim: str | None = None
+    ciphers: Word | None = None
 
     def names(self, kind: str) -> list[str]:
         """The names of all actions, tables, pkis or cas that were begun."""

@@ -52,8 +52,6 @@ def _vocabulary(*options: Option) -> Mapping[str, Option]:
     return {option.word: option for option in options}
 
 
-_VERIFY_LATER: Final = "certificates of clients"
-
 SOCKET_OPTIONS: Final = _vocabulary(
     Option("tag", Takes.STRING),
     Option("mask-src"),
@@ -68,19 +66,19 @@ LISTEN_OPTIONS: Final = {
         Option("inet6", group="address family"),
         Option("port", Takes.PORT),
         Option("tls", group="TLS mode"),
-        Option("tls-require", group="TLS mode", modifier="verify", modifier_later=_VERIFY_LATER),
-        Option("smtps", group="TLS mode", modifier="verify", modifier_later=_VERIFY_LATER),
+        Option("tls-require", group="TLS mode", modifier="verify"),
+        Option("smtps", group="TLS mode", modifier="verify"),
         Option("pki", Takes.STRING, repeats=True),
         Option("auth", Takes.MAYBE_TABLE, group="auth"),
         Option("auth-optional", Takes.MAYBE_TABLE, group="auth"),
         Option("hostname", Takes.STRING),
-        Option("hostnames", Takes.TABLE, later="host names by address"),
-        Option("ca", Takes.STRING, later=_VERIFY_LATER),
-        Option("ciphers", Takes.STRING, later="a choice of ciphers"),
-        Option("protocols", Takes.STRING, later="a choice of TLS versions"),
-        Option("received-auth", later="logins in trace headers"),
-        Option("proxy-v2", later="the PROXY protocol"),
-        Option("senders", Takes.TABLE, modifier="masquerade", later="senders by login"),
+        Option("hostnames", Takes.TABLE),
+        Option("ca", Takes.STRING),
+        Option("ciphers", Takes.STRING),
+        Option("protocols", Takes.STRING),
+        Option("received-auth"),
+        Option("proxy-v2"),
+        Option("senders", Takes.TABLE, modifier="masquerade"),
     ),
 }
 
@@ -170,7 +168,7 @@ DIRECTIVES: Final[Mapping[str, tuple[str, ...]]] = {
     "match": ("reject", "action", "from", "for"),
     "pki": (),
     "queue": ("ttl",),
-    "smtp": ("limit", "max-message-size", "sub-addr-delim"),
+    "smtp": ("ciphers", "limit", "max-message-size", "sub-addr-delim"),
     "table": (),
 }
 
@@ -187,7 +185,6 @@ LATER: Final[Mapping[str, str]] = {
     "queue compression": "compression of the queue",
     "queue encryption": "encryption of the queue",
     "scheduler": "limits of the scheduler",
-    "smtp ciphers": "a choice of ciphers",
     "srs": "the sender rewriting scheme",
 }
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import ipaddress
 
+from policy.tables.inline import InlineTable
 from policy.tables.table import Table
-from spool.address import Address
+from spool.address import Address, is_domain
 
 
 def has_string(table: Table, text: str) -> bool:
@@ -52,6 +53,23 @@ def has_address(table: Table, address: Address, delimiter: str) -> bool:
     if any(table.lookup(key) is not None for key in keys):
         return True
     return any(_mailbox_matches(pattern, users, domain) for pattern in table.patterns().wildcards)
+
+
+def may_send_as(table: Table, login: str, sender: Address, delimiter: str) -> bool:
+    """Whether ``table`` (login to patterns with commas between them, as `has_address` has them) allows the sender."""
+    written = table.lookup(login)
+    if written is None:
+        return False
+    patterns = InlineTable.of_list(login, [pattern.strip() for pattern in written.split(",")])
+    return has_address(patterns, sender, delimiter)
+
+
+def host_name_of(table: Table, address: str) -> str:
+    """The name that ``table`` (IP addresses to host names) gives our own address; empty when it has none."""
+    found = table.lookup(address)
+    if found is None and ":" in address:
+        found = table.lookup(f"[{address}]")
+    return found if found is not None and is_domain(found) else ""
 
 
 def split_tag(user: str, delimiter: str) -> tuple[str, str]:

@@ -13,21 +13,16 @@ from ingress.headers import MAX_HEADER
 from policy.config import Auth, Listener, ListenerTls
 from spool.address import NULL_SENDER, Address
 from spool.bodies import SMALL_BODY
-from spool.message import BodyKind, Claimed, Client, Notify, Ret
+from spool.message import BodyKind, Client, Notify, Ret
 from spool.writer import SpoolWriter
 from tests.tools.certificates import CertificateAuthority
 from tests.tools.smtp_client import HELLO, begin, connected, give, greet
 from tests.tools.smtp_server import HOST, PEOPLE, Setting, smtp_server
-from tests.tools.spooled import HandClock, take
+from tests.tools.spooled import HandClock, sole, take
 
 pytestmark = pytest.mark.anyio
 
 HEADER = b"From: ann@example.com\r\nDate: today\r\nMessage-ID: <x@y>\r\n"
-
-
-async def sole(spool: SpoolWriter) -> Claimed:
-    (claimed,) = await take(spool)
-    return claimed
 
 
 async def test_a_message_is_kept_with_a_received_field_and_nothing_else_is_changed(

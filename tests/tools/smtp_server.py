@@ -11,6 +11,7 @@ import anyio
 
 from ingress.limits import Limits
 from ingress.listener import Ingress, Opening, bind
+from ingress.names import Names
 from ingress.transaction import Admit, House
 from policy.admit import Admitted, Refused
 from policy.config import Config, Facts, Listener
@@ -102,6 +103,8 @@ class Setting:
     path: str = ""
     #: Policy's own, in place of the simple one.
     admit: Admit | None = None
+    #: What the reverse DNS says.
+    names: Names | None = None
     max_message_size: int = 36_700_160
     max_mails: int = 100
     max_recipients: int = 1000
@@ -122,7 +125,7 @@ async def smtp_server(spool: SpoolDoor, setting: Setting | None = None) -> Async
         max_recipients=setting.max_recipients,
     )
     policy = SimplePolicy()
-    ingress = Ingress(House(lambda: server.config, setting.admit or policy.admit, spool), setting.limits)
+    ingress = Ingress(House(lambda: server.config, setting.admit or policy.admit, spool), setting.limits, setting.names)
     server = Server(ingress, policy, config)
     async with anyio.create_task_group() as tasks:
         await tasks.start(ingress.serve, [opening(setting.listener, setting)])

@@ -92,6 +92,12 @@ async def take(spool: SpoolWriter, room: int = 100) -> list[Claimed]:
     return await spool.claim([ClaimOrder(lane.id, room) for lane in await due_lanes(spool)])
 
 
+async def sole(spool: SpoolWriter) -> Claimed:
+    """The only envelope that is due."""
+    (claimed,) = await take(spool)
+    return claimed
+
+
 async def due_lanes(spool: SpoolWriter, now: int | None = None) -> list[DueLane]:
     """What is due in the lanes of every action, failing ones last."""
     actions = await spool.lane_actions()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from policy.config import Pki
+from policy.config import Listener, Pki
 from policy.pki import PkiError, PkiProblem, inspect, inspect_ca, selfsigned, server_context
 
 NOW = datetime.datetime.now(datetime.UTC)
@@ -33,7 +33,7 @@ def problems(pki: Pki, now: datetime.datetime = NOW) -> list[str]:
 def shown(pkis: Sequence[Pki], name: str | None, trusted: Pki) -> str:
     """The host that the certificate names that a client sees who asks for ``name`` and trusts ``trusted``."""
     here, there = socket.socketpair()
-    thread = threading.Thread(target=_serve, args=(server_context(pkis), there))
+    thread = threading.Thread(target=_serve, args=(server_context(Listener("127.0.0.1", 0, pki=tuple(pkis))), there))
     thread.start()
     context = ssl.create_default_context(cafile=trusted.cert)
     context.check_hostname = False
@@ -113,7 +113,7 @@ def test_a_key_with_a_passphrase_is_refused_instead_of_asked_for(pki: Pki) -> No
     Path(pki.key).write_bytes(locked)
     assert problems(pki) == [f"{pki.key} is protected by a passphrase, which is not supported yet"]
     with pytest.raises(PkiError):
-        server_context([pki])
+        server_context(Listener("127.0.0.1", 0, pki=(pki,)))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_selfsigned_certificate_passes_the_strictest_verification(tmp_path: Pa
     context = ssl.create_default_context(cafile=pki.cert)
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     here, there = socket.socketpair()
-    thread = threading.Thread(target=_serve, args=(server_context([pki]), there))
+    thread = threading.Thread(target=_serve, args=(server_context(Listener("127.0.0.1", 0, pki=(pki,))), there))
     thread.start()
     with here, context.wrap_socket(here, server_hostname="127.0.0.1") as connection:
         connection.sendall(b"x")
