@@ -9,18 +9,27 @@ RFC 5321 3.3, 3.4; reply texts as OpenSMTPD's.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import anyio.to_thread
+from anyio import create_task_group
 
 from policy.config import Config, Facts
-from policy.expand import FinalDestination, Refusal, expand
-from policy.route import lane_key
+from policy.expand import MAX_DEPTH, expand
+from policy.forward import NO_FORWARDS, ForwardAnswer, Forwards, Pending
+from policy.route import lane_key, local_key
 from policy.tables.file import FileTable
-from policy.tables.passwd import Users
+from policy.tables.passwd import User, Users
+from policy.trail import FinalDestination, Refusal
+from policy.watch import UNWATCHED, Watch
 from spool.lane import Lane
 from spool.message import NewEnvelope, Notify, Recipient
 from spool.reply import Reply
+
+#: So many .forward files of one recipient are asked for at once; a list of a hundred users is one RCPT, not a hundred.
+MAX_FETCHES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +47,63 @@ class Refused:
     reason: str
 
 
-async def admit(config: Config, facts: Facts, recipient: Recipient, users: Users) -> Admitted | Refused:
+async def admit(
+    config: Config,
+    facts: Facts,
+    recipient: Recipient,
+    users: Users,
+    forwards: Forwards = NO_FORWARDS,
+    watch: Watch = UNWATCHED,
+) -> Admitted | Refused:
     """Decide about ``recipient``."""
     await _read_large_tables(config)
-    try:
-        found = expand(config, facts, users, recipient.address)
-    except Refusal as refusal:
-        return Refused(refusal.reply, str(refusal))
-    return Admitted(tuple(_envelope(config, facts, recipient, final) for final in found))
+    known = _Known(forwards)
+    # Each round brings the .forward of users who are a step further away than those of the round before.
+    for _round in range(MAX_DEPTH + 1):
+        try:
+            found = expand(config, facts, users, recipient.address, known, watch)
+        except Refusal as refusal:
+            return Refused(refusal.reply, str(refusal))
+        except Pending as pending:
+            await known.learn(pending.users)
+        else:
+            return Admitted(tuple(_envelope(config, facts, recipient, final) for final in found))
+    raise AssertionError("an expansion asks for no user twice")
+
+
+class _Known:
+    """What is known of users' .forward files, all through one expansion: an answer that was used is not forgotten."""
+
+    def __init__(self, forwards: Forwards) -> None:
+        self._forwards = forwards
+        self._answers: dict[User, ForwardAnswer] = {}
+
+    def known(self, user: User) -> ForwardAnswer | None:
+        """See `Forwards`."""
+        answer = self._answers.get(user) or self._forwards.known(user)
+        if answer is not None:
+            self._answers[user] = answer
+        return answer
+
+    async def fetch(self, user: User) -> ForwardAnswer:
+        """See `Forwards`."""
+        return await self._forwards.fetch(user)
+
+    async def learn(self, users: Iterable[User]) -> None:
+        """Fetch the .forward of ``users``."""
+        waiting = iter(users)
+        async with create_task_group() as group:
+            for _worker in range(MAX_FETCHES):
+                group.start_soon(self._work, waiting)
+
+    async def _work(self, waiting: Iterator[User]) -> None:
+        for user in waiting:
+            self._answers[user] = await self._forwards.fetch(user)
 
 
 def _envelope(config: Config, facts: Facts, recipient: Recipient, final: FinalDestination) -> NewEnvelope:
     destination = final.destination
-    key = lane_key(final.action, destination.address.domain, destination.user or destination.target)
+    key = lane_key(final.action, destination.address.domain, local_key(destination))
     # RFC 3461 4.1: nobody is told of a delay who has not left that open; RFC 5321 4.5.5: a null sender is nobody.
     warns = config.warn_intervals and Notify.DELAY in recipient.notify and not facts.mail_from.is_null
     return NewEnvelope(

@@ -1,30 +1,40 @@
-"""From the address at RCPT to its final destinations: rules, aliases, virtual addresses, users.
+"""From the address at RCPT to its final destinations: rules, aliases, virtual addresses, users, their .forward files.
 
 Every address that comes out of an alias is put to the rules again, as one of our own. A name that stands on the right of
-its own alias means the user of that name.
+its own alias, or in the .forward of its own user, means the user of that name.
 
 Guarantees: it ends, whatever the tables hold: no chain is longer than `MAX_DEPTH`, nothing is expanded within itself, and
 one recipient becomes at most `MAX_DESTINATIONS`. A destination that is reached twice is one destination. If any branch
-fails, the whole recipient is refused: nobody is told "yes" for a list of which a part is lost.
+fails, the whole recipient is refused: nobody is told "yes" for a list of which a part is lost. It never waits: what it
+would have to wait for it names, all at once.
 
-Failure: `Refusal` with the reply; `TableUnavailable`.
+Failure: `Refusal` with the reply; `TableUnavailable`; `Pending` when the .forward of users has to be fetched first.
 
-smtpd.conf(5), aliases(5) of OpenSMTPD.
+smtpd.conf(5), aliases(5), forward(5) of OpenSMTPD.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from policy.config import AnyAction, AnyLocalAction, Config, Facts, Relay, Rule
-from policy.errors import PolicyError, TableUnavailable
+from policy.errors import TableUnavailable
+from policy.forward import (
+    NO_FORWARDS,
+    Forward,
+    ForwardDeferred,
+    ForwardRefused,
+    Forwards,
+    NoForward,
+    Pending,
+    parse_forward,
+)
+from policy.included import read_list
 from policy.ruleset import match
-from policy.tables.passwd import Users
+from policy.tables.passwd import User, Users
 from policy.tables.services import split_tag
 from policy.tables.table import Table
 from policy.target import (
@@ -37,6 +47,8 @@ from policy.target import (
     UserTarget,
     parse_targets,
 )
+from policy.trail import FinalDestination, Refusal, Trail
+from policy.watch import UNWATCHED, Watch
 from spool.address import Address
 from spool.message import Destination
 from spool.reply import Reply
@@ -45,8 +57,6 @@ from spool.reply import Reply
 MAX_DEPTH: Final = 10
 #: A list longer than this wants a list server.
 MAX_DESTINATIONS: Final = 10_000
-#: Octets of one included list.
-MAX_INCLUDE_OCTETS: Final = 1 << 20
 
 _UNKNOWN: Final = Reply(550, "5.1.1", "Invalid recipient")
 _NOT_ALLOWED: Final = Reply(550, "5.7.1", "Invalid recipient")
@@ -57,38 +67,8 @@ _log = logging.getLogger("policy.expand")
 _log_lookup = logging.getLogger("policy.tables.lookup")
 
 
-class Refusal(PolicyError):
-    """The recipient is refused with ``reply``; the exception's text is the reason, for our own log."""
-
-    def __init__(self, reply: Reply, reason: str) -> None:
-        super().__init__(reason)
-        self.reply = reply
-
-
-@dataclass(frozen=True, slots=True)
-class FinalDestination:
-    """One envelope to be: the action by which it goes, and where."""
-
-    action: AnyAction
-    destination: Destination
-
-
-@dataclass(frozen=True, slots=True)
-class _Trail:
-    """How an address or name was reached."""
-
-    #: What was expanded on the way, the recipient first.
-    steps: tuple[str, ...] = ()
-    #: Those of the steps that may not come again, with the action in whose tables they stood.
-    open: frozenset[tuple[str, ...]] = frozenset()
-    #: The nearest name on the way.
-    user: str = ""
-
-    def __str__(self) -> str:
-        return " -> ".join(self.steps)
-
-    def stepped(self, text: str, key: tuple[str, ...]) -> _Trail:
-        return replace(self, steps=(*self.steps, text), open=self.open | {key})
+#: What the owner of a .forward may write for the own name.
+_ME: Final = "me"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +77,30 @@ class _Context:
 
     address: Address
     action: AnyLocalAction
+    #: In whose .forward this stands; None when it stands in a table.
+    owner: User | None = None
 
 
-def expand(config: Config, facts: Facts, users: Users, recipient: Address) -> tuple[FinalDestination, ...]:
+def expand(
+    config: Config,
+    facts: Facts,
+    users: Users,
+    recipient: Address,
+    forwards: Forwards = NO_FORWARDS,
+    watch: Watch = UNWATCHED,
+) -> tuple[FinalDestination, ...]:
     """The destinations of ``recipient``, at least one, in the order they are written."""
-    expansion = _Expansion(config, facts, users, recipient)
-    expansion.address(recipient, _Trail())
+    expansion = _Expansion(config, facts, users, recipient, forwards, watch)
+    watch.begins(recipient)
+    try:
+        expansion.address(recipient, Trail())
+    except TableUnavailable as error:
+        watch.unavailable(expansion.at, error)
+        raise
+    if expansion.lacking:
+        raise Pending(tuple(expansion.lacking))
     if not expansion.found:
-        raise expansion.refusal(_LIST_PROBLEM, "it expands to nothing")
+        raise expansion.refusal(_LIST_PROBLEM, expansion.at, "it expands to nothing")
     return tuple(expansion.found.values())
 
 
@@ -114,115 +110,188 @@ class _Expansion:
     facts: Facts
     users: Users
     recipient: Address
+    forwards: Forwards
+    watch: Watch
     found: dict[tuple[str, ...], FinalDestination] = field(default_factory=dict)
     seen: set[tuple[str, ...]] = field(default_factory=set)
+    #: Users whose .forward is not known yet, in order.
+    lacking: dict[User, None] = field(default_factory=dict)
+    #: Where it is at the moment.
+    at: Trail = field(default_factory=Trail)
 
-    def address(self, address: Address, trail: _Trail) -> None:
+    def address(self, address: Address, trail: Trail) -> None:
         facts = replace(self.facts, is_internal=True) if trail.steps else self.facts
         key = ("address", address.local, address.domain.lower(), str(facts.is_internal))
         if not self._is_new(key, str(address), trail):
             return
-        action = self._action(self._rule(facts, address))
-        trail = trail.stepped(str(address), key)
+        trail = self.at = trail.stepped(str(address), key)
+        action = self.config.actions[self._rule(facts, address, trail).action]
         if isinstance(action, Relay):
             self._add(action, Destination(address), trail)
         elif action.virtual is None:
-            self._name(address.local.lower(), _Context(address, action), trail)
+            name = address.local.lower()
+            self._check_depth(name, trail)
+            self._name(name, _Context(address, action), trail)
         else:
             self._virtual(action.virtual, _Context(address, action), trail)
 
-    def refusal(self, reply: Reply, reason: str) -> Refusal:
-        return Refusal(reply.saying(f"{reply.text}: <{self.recipient}>"), f"<{self.recipient}>: {reason}")
+    def refusal(self, reply: Reply, trail: Trail, reason: str) -> Refusal:
+        reply = reply.saying(f"{reply.text}: <{self.recipient}>")
+        refusal = Refusal(reply, f"<{self.recipient}>: {reason}")
+        self.watch.refused(trail, refusal)
+        return refusal
 
-    def _rule(self, facts: Facts, address: Address) -> Rule:
+    def _rule(self, facts: Facts, address: Address, trail: Trail) -> Rule:
         rule = match(self.config, facts, address)
+        self.watch.address(trail, address, rule)
         if rule is None:
-            raise self.refusal(_NOT_ALLOWED, f"no rule accepts <{address}>")
+            raise self.refusal(_NOT_ALLOWED, trail, f"no rule accepts <{address}>")
         if rule.rejects:
-            raise self.refusal(_NOT_ALLOWED, f"the rule at {rule.place} rejects <{address}>")
+            raise self.refusal(_NOT_ALLOWED, trail, f"the rule at {rule.place} rejects <{address}>")
         return rule
 
-    def _action(self, rule: Rule) -> AnyAction:
-        return self.config.actions[rule.action]
-
-    def _virtual(self, table: Table, context: _Context, trail: _Trail) -> None:
-        keys = _virtual_keys(context.address, self.config.sub_addr_delim)
-        value = _first(table, keys)
+    def _virtual(self, table: Table, context: _Context, trail: Trail) -> None:
+        value = self._first(table, _virtual_keys(context.address, self.config.sub_addr_delim), trail)
         if value is None:
-            raise self.refusal(_UNKNOWN, f"<{context.address}> is not in table {table.name}")
+            raise self.refusal(_UNKNOWN, trail, f"<{context.address}> is not in table {table.name}")
         self._targets(value, context, trail)
 
-    def _name(self, name: str, context: _Context, trail: _Trail) -> None:
-        if name != trail.user:
+    def _name(self, name: str, context: _Context, trail: Trail) -> None:
+        plain, tag = split_tag(name, self.config.sub_addr_delim)
+        if name != trail.user and not (trail.forwarded and plain == trail.user):
             key = ("name", name, context.action.name)
             if not self._is_new(key, name, trail):
                 return
-            value = self._alias(name, context.action)
-            trail = replace(trail.stepped(name, key), user=name)
+            trail = self.at = trail.named(name, key)
+            self.watch.name(trail, name)
+            value = self._alias((name, plain) if tag else (name,), context.action, trail)
             if value is not None:
-                self._targets(value, context, trail)
+                self._targets(value, _Context(context.address, context.action), trail)
                 return
-        plain, tag = split_tag(name, self.config.sub_addr_delim)
-        if self.users.find(plain) is None:
-            raise self.refusal(_UNKNOWN, f'there is no user "{plain}"')
-        self._add(context.action, Destination(context.address, plain, tag), trail)
+        self._user(plain, tag or trail.tag, context, trail)
 
-    def _alias(self, name: str, action: AnyLocalAction) -> str | None:
-        plain, tag = split_tag(name, self.config.sub_addr_delim)
-        names = (name, plain) if tag else (name,)
+    def _alias(self, names: tuple[str, ...], action: AnyLocalAction, trail: Trail) -> str | None:
         if action.virtual is not None:
-            return _first(action.virtual, (*(f"{each}@" for each in names), *names))
-        return None if action.alias is None else _first(action.alias, names)
+            return self._first(action.virtual, (*(f"{each}@" for each in names), *names), trail)
+        return None if action.alias is None else self._first(action.alias, names, trail)
 
-    def _targets(self, value: str, context: _Context, trail: _Trail) -> None:
+    def _user(self, name: str, tag: str, context: _Context, trail: Trail) -> None:
+        user = self.users.find(name)
+        if user is None:
+            raise self.refusal(_UNKNOWN, trail, f'there is no user "{name}"')
+        # Mail that another user receives for all is not this one's to forward.
+        if trail.forwarded or context.action.user not in ("", name):
+            targets: tuple[Target, ...] | None = ()
+        else:
+            targets = self._forward(user, trail)
+        if targets:
+            trail = trail.through_forward_of(name, tag)
+            self._each(targets, _Context(context.address, context.action, user), trail)
+        elif targets is not None:
+            self._add(context.action, Destination(context.address, name, tag), trail)
+
+    def _forward(self, user: User, trail: Trail) -> tuple[Target, ...] | None:
+        """What stands in the .forward of ``user``, none of it when mail stays; None when that is not known yet."""
+        answer = self.forwards.known(user)
+        if answer is None:
+            self.lacking[user] = None
+            return None
+        self.watch.forward(trail, user, answer)
+        match answer:
+            case NoForward():
+                return ()
+            case Forward():
+                try:
+                    return parse_forward(answer.content)
+                except TargetSyntaxError as error:
+                    reason = f"the .forward of {user.name}: {error}"
+                    raise self.refusal(_LIST_PROBLEM_NOW, trail, reason) from error
+            case ForwardRefused():
+                raise self.refusal(_LIST_PROBLEM, trail, f"the .forward of {user.name}: {answer.reason}")
+            case ForwardDeferred():
+                raise self.refusal(_LIST_PROBLEM_NOW, trail, f"the .forward of {user.name}: {answer.reason}")
+
+    def _targets(self, value: str, context: _Context, trail: Trail) -> None:
         try:
             targets = parse_targets(value)
         except TargetSyntaxError as error:
-            raise self.refusal(_LIST_PROBLEM_NOW, f"{trail}: {error}") from error
+            raise self.refusal(_LIST_PROBLEM_NOW, trail, f"{trail}: {error}") from error
+        self._each(targets, context, trail)
+
+    def _each(self, targets: Iterable[Target], context: _Context, trail: Trail) -> None:
         for target in targets:
+            self._check_depth(str(target), trail)
             self._target(target, context, trail)
 
-    def _target(self, target: Target, context: _Context, trail: _Trail) -> None:
-        if len(trail.steps) >= MAX_DEPTH:
-            raise self.refusal(_LIST_PROBLEM, f"more than {MAX_DEPTH} steps: {trail} -> {target}")
+    def _target(self, target: Target, context: _Context, trail: Trail) -> None:
         match target:
             case MailboxTarget():
                 self.address(target.address, trail)
             case UserTarget():
-                self._name(target.name, context, trail)
+                is_owner = context.owner is not None and target.name == _ME
+                self._name(trail.user if is_owner else target.name, context, trail)
             case DirectTarget():
-                self._add(context.action, Destination(context.address, target=self._placed(target.text)), trail)
+                self._direct(target, context, trail)
             case IncludeTarget():
                 self._include(target, context, trail)
             case ErrorTarget():
-                raise self.refusal(target.reply, f"{trail} -> {target}")
+                raise self.refusal(target.reply, trail, f"{trail} -> {target}")
 
-    def _include(self, target: IncludeTarget, context: _Context, trail: _Trail) -> None:
+    def _direct(self, target: DirectTarget, context: _Context, trail: Trail) -> None:
+        text = self.config.root + target.text if target.text.startswith("/") else target.text
+        owner = context.owner
+        if owner is None:
+            self._add(context.action, Destination(context.address, target=text), trail)
+        elif owner.uid:
+            self._add(context.action, Destination(context.address, trail.user, trail.tag, text), trail)
+        else:
+            reason = f"{owner.name} may not use commands and files in a .forward: {target}"
+            raise self.refusal(_LIST_PROBLEM_NOW, trail, reason)
+
+    def _include(self, target: IncludeTarget, context: _Context, trail: Trail) -> None:
+        if context.owner is not None:
+            _log.warning("the .forward of %s: %s is passed over", context.owner.name, target)
+            self.watch.passed_over(trail, str(target), "a .forward includes nothing")
+            return
         key = ("include", target.path)
         if self._is_new(key, str(target), trail):
-            trail = trail.stepped(str(target), key)
-            for included in _read_list(self.config.root + target.path):
-                self._target(included, context, trail)
+            trail = self.at = trail.stepped(str(target), key)
+            path = self.config.root + target.path
+            self.watch.include(trail, path)
+            self._each(read_list(path), context, trail)
 
-    def _placed(self, direct: str) -> str:
-        return self.config.root + direct if direct.startswith("/") else direct
+    def _check_depth(self, text: str, trail: Trail) -> None:
+        if len(trail.steps) >= MAX_DEPTH:
+            raise self.refusal(_LIST_PROBLEM, trail, f"more than {MAX_DEPTH} steps: {trail} -> {text}")
 
-    def _is_new(self, key: tuple[str, ...], text: str, trail: _Trail) -> bool:
+    def _is_new(self, key: tuple[str, ...], text: str, trail: Trail) -> bool:
         if key in trail.open:
-            raise self.refusal(_LIST_PROBLEM, f"this alias leads back to itself: {trail} -> {text}")
+            raise self.refusal(_LIST_PROBLEM, trail, f"this alias leads back to itself: {trail} -> {text}")
         if key in self.seen:
+            self.watch.repeated(trail, text)
             return False
         self.seen.add(key)
         return True
 
-    def _add(self, action: AnyAction, destination: Destination, trail: _Trail) -> None:
+    def _add(self, action: AnyAction, destination: Destination, trail: Trail) -> None:
         address = destination.address
         end = (destination.user, destination.extension, destination.target)
         key = (action.name, *(end if any(end) else (address.local, address.domain.lower())))
         _log.debug("<%s>: %s -> action %s", self.recipient, trail, action.name)
-        self.found.setdefault(key, FinalDestination(action, destination))
+        final = FinalDestination(action, destination)
+        self.watch.found(trail, final)
+        self.found.setdefault(key, final)
         if len(self.found) > MAX_DESTINATIONS:
-            raise self.refusal(_LIST_PROBLEM, f"more than {MAX_DESTINATIONS} destinations")
+            raise self.refusal(_LIST_PROBLEM, trail, f"more than {MAX_DESTINATIONS} destinations")
+
+    def _first(self, table: Table, keys: Iterable[str], trail: Trail) -> str | None:
+        for key in keys:
+            value = table.lookup(key)
+            _log_lookup.debug('table %s: "%s" -> %s', table.name, key, value)
+            self.watch.asked(trail, table, key, value)
+            if value is not None:
+                return value
+        return None
 
 
 def _virtual_keys(address: Address, delimiter: str) -> Iterator[str]:
@@ -233,37 +302,3 @@ def _virtual_keys(address: Address, delimiter: str) -> Iterator[str]:
     yield from users
     yield f"@{domain}"
     yield "@"
-
-
-def _first(table: Table, keys: Iterator[str] | tuple[str, ...]) -> str | None:
-    for key in keys:
-        value = table.lookup(key)
-        _log_lookup.debug('table %s: "%s" -> %s', table.name, key, value)
-        if value is not None:
-            return value
-    return None
-
-
-def _read_list(path: str) -> Iterator[Target]:
-    for number, raw in enumerate(_read_text(path).split("\n"), 1):
-        line = raw.strip()
-        if not line or line.startswith("#"):
-            continue
-        try:
-            yield from parse_targets(line)
-        except TargetSyntaxError as error:
-            _log.warning("%s:%d: %s; the line is ignored", path, number, error)
-
-
-def _read_text(path: str) -> str:
-    try:
-        # Without O_NONBLOCK a FIFO in the list's place would stop us for ever.
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise TableUnavailable(f"{path} is not a regular file")
-            data = file.read(MAX_INCLUDE_OCTETS + 1)
-    except OSError as error:
-        raise TableUnavailable(f"{path}: {error.strerror}") from error
-    if len(data) > MAX_INCLUDE_OCTETS:
-        raise TableUnavailable(f"{path} is larger than {MAX_INCLUDE_OCTETS} octets")
-    return data.decode(errors="surrogateescape")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from policy.config import AnyAction, Config, Relay, Smarthost
 from spool.lane import Lane
+from spool.message import Destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,14 @@ def lane_key(action: AnyAction, domain: str, user: str) -> str:
     if isinstance(action, Relay):
         return "" if action.hosts else domain.lower()
     return user
+
+
+def local_key(destination: Destination) -> str:
+    """What keeps a destination on this machine apart from others: the user, and a command or file in the method's place.
+
+    A user's mailbox and a command of the same user's .forward are reached in different ways, so they wait apart.
+    """
+    return destination.user + destination.target
 
 
 def route_of(config: Config, lane: Lane) -> Route | Unroutable:

@@ -17,7 +17,7 @@ from typing import Final
 import anyio
 
 from policy.config import AnyAction, Config
-from policy.route import Unroutable, lane_key
+from policy.route import Unroutable, lane_key, local_key
 from scheduler.limits import Traffic, traffic_of
 from scheduler.pool import Pool
 from scheduler.targets import Targets
@@ -119,7 +119,6 @@ def lane_by(action: AnyAction) -> Callable[[Destination], Lane]:
     """The lane that ``action`` wants a destination in."""
 
     def lane_of(destination: Destination) -> Lane:
-        user = destination.user or destination.target
-        return Lane(action.name, lane_key(action, destination.address.domain, user))
+        return Lane(action.name, lane_key(action, destination.address.domain, local_key(destination)))
 
     return lane_of
