@@ -32,7 +32,7 @@ from ingress.transaction import House, Transaction
 from ingress.wire import End, Wire
 from policy.config import Listener, ListenerTls
 from policy.errors import TableUnavailable
-from policy.tables.services import host_name_of
+from policy.tables.services import hostname_for
 from spool.errors import SpoolLost
 from spool.message import Client
 from spool.reply import Reply
@@ -180,7 +180,7 @@ class Dialogue(Wire):
         if table is None or not place or self.end is not None:
             return
         try:
-            self.host = host_name_of(table, plain_address(place[0])) or self.host
+            self.host = hostname_for(table, plain_address(place[0])) or self.host
         except TableUnavailable as error:
             log.warning("%s smtp table-unavailable reason=%s", self.id, quoted(error))
             self.turn_away(replies.TROUBLE_CLOSING)

@@ -30,7 +30,7 @@ from ingress.transaction import Origin, Transaction
 from ingress.wire import End
 from policy.config import Auth, ListenerTls
 from policy.errors import TableUnavailable
-from policy.tables.services import may_send_as
+from policy.tables.services import has_mailaddr_for
 from spool.address import Address, is_domain
 from spool.message import Client
 from spool.reply import Reply
@@ -200,7 +200,7 @@ class Session(Authentication):
             return None
         delimiter = self.service.house.config().sub_addr_delim
         try:
-            return None if may_send_as(senders, self.client.login, sender, delimiter) else replies.SENDER_REJECTED
+            return None if has_mailaddr_for(senders, self.client.login, sender, delimiter) else replies.SENDER_REJECTED
         except TableUnavailable as error:
             log.warning("%s smtp table-unavailable reason=%s", self.id, quoted(error))
             return replies.TROUBLE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +14,7 @@ from policy.suggestion import did_you_mean
 from policy.tables.file import FileTable
 from policy.tables.format import TableSyntaxError
 from policy.tables.inline import InlineTable
+from policy.tables.service import ANY, Service
 from policy.tables.table import Shape, Table
 from spool.layout import Layout
 
@@ -41,8 +43,8 @@ class TableShelf:
         for statement in self.script.tables.values():
             self._declared(statement)
 
-    def use(self, use: TableUse, wanted: Shape, where: str) -> Table | None:
-        """The table for ``use``, which must be ``wanted``; None when there is none, which has been said."""
+    def use(self, use: TableUse, wanted: Shape, where: str, service: Service = ANY) -> Table | None:
+        """The table for ``use``, which must be ``wanted`` and fit for ``service``; None, and said, when it is not."""
         table = self._named(use) if isinstance(use, NamedTable) else self._literal(use)
         if table is None:
             return None
@@ -51,13 +53,25 @@ class TableShelf:
                 use.place, f"{_called(use)} is {table.shape.value}, but {where} needs {wanted.value}{_how(wanted)}"
             )
             return None
-        if isinstance(table, FileTable) and wanted is not Shape.EITHER:
-            table.want(wanted)
-        return table
+        return table if self._fits(use, table, wanted, service) else None
 
     def complain(self, place: Place, message: str) -> None:
         """Note an error."""
         self.findings.append(Finding.at(place, message))
+
+    def _fits(self, use: TableUse, table: Table, wanted: Shape, service: Service) -> bool:
+        if isinstance(table, FileTable):
+            return self._opens(table, use.place, lambda: table.want(wanted, service.fault))
+        if not isinstance(use, LiteralTable):
+            faults = ((use.place, service.fault(key, table.lookup(key) or "")) for key in tuple(table.keys()))
+        else:
+            values = use.values or use.keys
+            pairs = zip(use.keys, values, strict=True)
+            faults = ((key.place, service.fault(key.text, value.text)) for key, value in pairs)
+        found = [(place, fault) for place, fault in faults if fault]
+        for place, fault in found:
+            self.complain(place, fault)
+        return not found
 
     def _declared(self, statement: TableStatement) -> None:
         name = statement.name.text
@@ -112,15 +126,21 @@ class TableShelf:
 
     def _open(self, name: str, path: str, place: Place, *, is_beside: bool = False) -> None:
         table = FileTable(name, path if is_beside else self.layout.inside(path))
+        if self._opens(table, place, table.load):
+            self.tables[name] = table
+
+    def _opens(self, table: FileTable, place: Place, load: Callable[[], None]) -> bool:
         try:
-            table.load()
+            load()
         except TableUnavailable as error:
             self.complain(place, str(error))
         except TableSyntaxError as error:
-            said = [Finding(table.path, fault.line, 1, f'table "{name}": {fault.message}') for fault in error.faults]
-            self.findings.extend(said)
+            self.findings.extend(
+                Finding(table.path, fault.line, 1, f'table "{table.name}": {fault.message}') for fault in error.faults
+            )
         else:
-            self.tables[name] = table
+            return True
+        return False
 
     def _literal(self, use: LiteralTable) -> Table:
         self.literals += 1

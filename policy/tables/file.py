@@ -20,7 +20,8 @@ from typing import Final, TypeAlias
 
 from policy.errors import TableUnavailable
 from policy.quoting import quoted
-from policy.tables.format import Fault, TableSyntaxError, parse_table
+from policy.tables.expressions import Expressions
+from policy.tables.format import EntryFault, Fault, TableSyntaxError, any_entry, parse_table
 from policy.tables.table import Content, Patterns, Shape
 
 #: A table is kept in memory; beyond this (some ten million entries) it wants to be a database.
@@ -54,6 +55,7 @@ class FileTable:
         self.path = path
         self._now_ns = now_ns
         self._wanted = Shape.EITHER
+        self._faults: tuple[EntryFault, ...] = ()
         self._snapshot: _Snapshot | None = None
         self._complained: _Signature | None = None
 
@@ -70,9 +72,16 @@ class FileTable:
         """What its entries are."""
         return self._current().shape
 
-    def want(self, shape: Shape) -> None:
-        """From now on content of another shape is broken content."""
-        self._wanted = shape
+    def want(self, shape: Shape, fault: EntryFault = any_entry) -> None:
+        """From now on content of another shape, or with an entry that has a ``fault``, is broken content.
+
+        What is loaded already is looked through. Raises `TableSyntaxError`, or `TableUnavailable`.
+        """
+        if shape is not Shape.EITHER:
+            self._wanted = shape
+        if fault is not any_entry:
+            self._faults = (*self._faults, fault)
+            self.load()
 
     def load(self) -> None:
         """Read the file for the first time. Raises `TableSyntaxError`, or `TableUnavailable` when it cannot be read."""
@@ -108,6 +117,10 @@ class FileTable:
         """The keys that stand for more than themselves."""
         return self._current().patterns
 
+    def expressions(self) -> Expressions:
+        """The keys as regular expressions."""
+        return self._current().expressions
+
     def _current(self) -> Content:
         try:
             status = os.stat(self.path)
@@ -138,7 +151,7 @@ class FileTable:
             data, status = _read_file(self.path)
         except OSError as error:
             raise self._unavailable(error) from error
-        content = parse_table(data.decode(errors="surrogateescape"))
+        content = parse_table(data.decode(errors="surrogateescape"), self._faults)
         if not content.shape.serves(self._wanted):
             message = f"this is {content.shape.value} now, and the configuration needs {self._wanted.value}"
             raise TableSyntaxError(Fault(1, message))

@@ -14,9 +14,9 @@ table(5) of OpenSMTPD; ``key : value`` gives the value without the colon here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from policy.errors import PolicyError
 from policy.tables.table import Content, Shape
@@ -45,7 +45,7 @@ class TableSyntaxError(PolicyError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line that is an entry; of a list, key and value are the same. The key stands as it was written."""
+    """A line that is an entry, as it is written; of a list, key and value are the same."""
 
     line: int
     key: str
@@ -60,21 +60,35 @@ class Fault:
     message: str
 
 
-def parse_table(text: str) -> Content:
-    """The entries of a table file; of a key that stands there twice, the last."""
+#: What is wrong with an entry for one use of a table: a key, its value, and the reason; None for a good one.
+EntryFault: TypeAlias = Callable[[str, str], str | None]
+
+
+def any_entry(_key: str, _value: str) -> str | None:
+    """No entry is wrong."""
+    return None
+
+
+def parse_table(text: str, entry_faults: Sequence[EntryFault] = ()) -> Content:
+    """The entries of a table file; of a key that stands there twice, the last. None may have one of ``entry_faults``."""
     reader = TableReader(text)
     entries = {}
+    texts = []
     faults = []
     for found in reader:
-        if isinstance(found, Fault):
-            faults.append(found)
-            if len(faults) == MAX_FAULTS:
-                break
-        else:
+        if isinstance(found, Entry):
             entries[found.key.lower()] = found.value
+            if reader.shape is Shape.LIST:
+                texts.append(found.key)
+            if entry_faults and (wrong := _first_fault(found, entry_faults)):
+                faults.append(wrong)
+        else:
+            faults.append(found)
+        if len(faults) == MAX_FAULTS:
+            break
     if faults:
         raise TableSyntaxError(*faults)
-    return Content(entries, reader.shape)
+    return Content(entries, reader.shape, texts)
 
 
 class TableReader:
@@ -97,9 +111,14 @@ class TableReader:
             if suspect and (bad := _CONTROL.search(line)):
                 yield Fault(number, _describe(ord(bad.group())))
             elif self.shape is Shape.LIST:
-                yield Entry(number, line, line.lower())
+                yield Entry(number, line, line)
             else:
                 yield _entry(number, line)
+
+
+def _first_fault(entry: Entry, entry_faults: Sequence[EntryFault]) -> Fault | None:
+    reasons = (fault(entry.key, entry.value) for fault in entry_faults)
+    return next((Fault(entry.line, reason) for reason in reasons if reason), None)
 
 
 def _shape_of(line: str) -> Shape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from policy.quoting import quoted_list, quoted_mapping
+from policy.tables.expressions import Expressions
 from policy.tables.table import Content, Patterns, Shape
 
 
@@ -18,7 +19,8 @@ class InlineTable:
     @classmethod
     def of_list(cls, name: str, keys: Iterable[str]) -> InlineTable:
         """A list."""
-        return cls(name, Content({key.lower(): key.lower() for key in keys}, Shape.LIST))
+        texts = tuple(keys)
+        return cls(name, Content({key.lower(): key for key in texts}, Shape.LIST, texts))
 
     @classmethod
     def of_mapping(cls, name: str, entries: Mapping[str, str]) -> InlineTable:
@@ -32,7 +34,7 @@ class InlineTable:
     def written(self) -> str:
         """Its elements in braces."""
         entries = self._content.entries
-        return quoted_mapping(entries) if self.shape is Shape.MAPPING else quoted_list(entries)
+        return quoted_mapping(entries) if self.shape is Shape.MAPPING else quoted_list(self._content.texts)
 
     @property
     def shape(self) -> Shape:
@@ -50,3 +52,7 @@ class InlineTable:
     def patterns(self) -> Patterns:
         """The keys that stand for more than themselves."""
         return self._content.patterns
+
+    def expressions(self) -> Expressions:
+        """The keys as regular expressions."""
+        return self._content.expressions

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, TypeAlias
+
+from policy.tables.expressions import Expressions
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -41,11 +43,15 @@ class Patterns:
 
 
 class Content:
-    """The entries of a table at one moment; never changed. Keys are lower-case; a list maps each key to itself."""
+    """The entries of a table at one moment; never changed. Keys are lower-case; a list maps each key to itself as written.
 
-    def __init__(self, entries: Mapping[str, str], shape: Shape) -> None:
+    ``texts`` are the keys of a list as they are written, those that differ in case alone too.
+    """
+
+    def __init__(self, entries: Mapping[str, str], shape: Shape, texts: Sequence[str] = ()) -> None:
         self.entries = entries
         self.shape = shape
+        self.texts = texts
 
     @cached_property
     def patterns(self) -> Patterns:
@@ -54,6 +60,11 @@ class Content:
         return Patterns(
             tuple(key for key in self.entries if "*" in key), tuple(network for network in networks if network)
         )
+
+    @cached_property
+    def expressions(self) -> Expressions:
+        """Compiled at the first use."""
+        return Expressions.of(self.texts)
 
 
 class Table(Protocol):
@@ -72,13 +83,16 @@ class Table(Protocol):
         """What its entries are."""
 
     def lookup(self, key: str) -> str | None:
-        """The value of ``key`` (of a list: the key itself), None when it is not there."""
+        """The value of ``key`` (of a list: the key as it is written), None when it is not there."""
 
     def keys(self) -> Iterable[str]:
         """All keys, in the order they are written."""
 
     def patterns(self) -> Patterns:
         """The keys that stand for more than themselves."""
+
+    def expressions(self) -> Expressions:
+        """The keys of a list as regular expressions. Raises `policy.tables.expressions.ExpressionError`."""
 
 
 def network_of(text: str) -> Network | None:

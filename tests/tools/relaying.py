@@ -14,6 +14,7 @@ from delivery.timeouts import Timeouts
 from policy.config import Config, Listener, Relay, RelayTls, Smarthost
 from policy.errors import TableUnavailable
 from policy.route import Route, Unroutable, lane_key, route_of
+from policy.tables.expressions import Expressions
 from policy.tables.table import Patterns, Shape
 from spool.address import Address, parse_address
 from spool.bodies import Body, SmallBody
@@ -96,6 +97,9 @@ class Secrets:
 
     def patterns(self) -> Patterns:
         return Patterns((), ())
+
+    def expressions(self) -> Expressions:
+        return Expressions(())
 
 
 def config(action: Relay, **more: object) -> Config:

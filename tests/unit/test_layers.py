@@ -18,7 +18,7 @@ MAY_IMPORT = {
 }
 THIRD_PARTY = {
     "spool": {"sqlite_utils", "anyio", "msgspec"},
-    "policy": {"passlib", "cryptography", "anyio", "idna"},
+    "policy": {"passlib", "cryptography", "anyio", "idna", "re2"},
     "ingress": {"aiosmtpd", "anyio"},
     "scheduler": {"anyio"},
     "delivery": {"aiosmtplib", "anyio", "dns", "idna"},

@@ -8,7 +8,7 @@ import pytest
 
 from policy.pki import selfsigned
 from policy.tables.inline import InlineTable
-from policy.tables.services import host_name_of, may_send_as
+from policy.tables.services import has_mailaddr_for, hostname_for
 from spool.address import NULL_SENDER, parse_address
 from tests.tools.configured import Configured
 
@@ -40,7 +40,7 @@ def test_a_listener_keeps_what_it_was_told(configured: Configured, tmp_path: Pat
     assert listener.senders
     assert listener.senders.lookup("ann") == "ann@example.org"
     assert listener.hostnames
-    assert host_name_of(listener.hostnames, "192.0.2.25") == "mx.example.org"
+    assert hostname_for(listener.hostnames, "192.0.2.25") == "mx.example.org"
 
 
 def test_the_ciphers_of_all_listeners_are_those_that_one_does_not_choose_itself(configured: Configured) -> None:
@@ -79,15 +79,15 @@ def test_senders_are_patterns_with_commas_between_them() -> None:
         "boss@c.example": True,
         "x@a.example": False,
     }.items():
-        assert may_send_as(table, "Ann", parse_address(sender), "+") is may
-    assert not may_send_as(table, "bob", parse_address("ann@a.example"), "+")
-    assert not may_send_as(table, "ann", NULL_SENDER, "+")
-    assert may_send_as(InlineTable.of_mapping("senders", {"ann": "@"}), "ann", NULL_SENDER, "+")
+        assert has_mailaddr_for(table, "Ann", parse_address(sender), "+") is may
+    assert not has_mailaddr_for(table, "bob", parse_address("ann@a.example"), "+")
+    assert not has_mailaddr_for(table, "ann", NULL_SENDER, "+")
+    assert has_mailaddr_for(InlineTable.of_mapping("senders", {"ann": "@"}), "ann", NULL_SENDER, "+")
 
 
 def test_an_ipv6_address_has_its_name_with_and_without_brackets() -> None:
     table = InlineTable.of_mapping(
         "names", {"[2001:db8::1]": "a.example", "2001:db8::2": "b.example", "192.0.2.1": "-"}
     )
-    found = [host_name_of(table, address) for address in ("2001:db8::1", "2001:db8::2", "2001:db8::3", "192.0.2.1")]
-    assert found == ["a.example", "b.example", "", ""]
+    found = [hostname_for(table, address) for address in ("2001:db8::1", "2001:db8::2", "2001:db8::3", "192.0.2.1")]
+    assert found == ["a.example", "b.example", None, None]

@@ -1,0 +1,76 @@
+"""The uses of a table: what an entry must look like for each, and by which name a database knows it.
+
+table(5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from policy.tables.expressions import expression_fault
+from policy.tables.format import EntryFault, any_entry
+from policy.tables.services import ip_address, is_source, userinfo_of
+from spool.address import is_domain
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One use. ``fault`` looks through entries when a table is loaded for it."""
+
+    name: str
+    fault: EntryFault = any_entry
+
+
+def _regex_fault(_key: str, value: str) -> str | None:
+    return expression_fault(value)
+
+
+def _netaddr_fault(key: str, _value: str) -> str | None:
+    return None if is_source(key) else f'"{key}" is no IP address, network or "local"'
+
+
+def _userinfo_fault(key: str, value: str) -> str | None:
+    return None if userinfo_of(key, value) else f'the value of "{key}" is not uid:gid:home'
+
+
+def _addrname_fault(key: str, value: str) -> str | None:
+    address = ip_address(key)
+    if address is None:
+        return f'"{key}" is no IP address'
+    text = f"[{address}]" if ":" in str(address) else str(address)
+    if key.lower() not in (text, str(address)):
+        return f'"{key}" is never asked for: expected "{text}"'
+    return None if is_domain(value) else f'the value of "{key}" is no host name'
+
+
+ALIAS: Final = Service("alias")
+CREDENTIALS: Final = Service("credentials")
+STRING: Final = Service("string")
+DOMAIN: Final = Service("domain")
+MAILADDR: Final = Service("mailaddr")
+MAILADDRMAP: Final = Service("mailaddrmap")
+SOURCE: Final = Service("source")
+RELAYHOST: Final = Service("relayhost")
+REGEX: Final = Service("regex", _regex_fault)
+NETADDR: Final = Service("netaddr", _netaddr_fault)
+USERINFO: Final = Service("userinfo", _userinfo_fault)
+ADDRNAME: Final = Service("addrname", _addrname_fault)
+
+#: When nobody says what a table is for.
+ANY: Final = Service("")
+
+SERVICES: Final = (
+    ALIAS,
+    CREDENTIALS,
+    STRING,
+    DOMAIN,
+    MAILADDR,
+    MAILADDRMAP,
+    SOURCE,
+    RELAYHOST,
+    REGEX,
+    NETADDR,
+    USERINFO,
+    ADDRNAME,
+)
