@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import stat
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 
 from policy.build.assembly import Assembled
 from policy.build.workbench import Workbench
 from policy.config import Auth, Config, For, From, Relay, Rule
 from policy.errors import Place, TableUnavailable
+from policy.grammar.syntax import Given, NamedTable, Script
 from policy.server_name import ServerName, mailname_path
 from policy.suggestion import did_you_mean
 from policy.tables.file import FileTable
@@ -33,7 +35,9 @@ def check(bench: Workbench, assembled: Assembled, name: ServerName) -> None:
     _check_name(bench, name)
     _check_rules(bench, assembled.config)
     _check_actions(bench, assembled.config)
+    _check_tables(bench)
     _check_secrets(bench, assembled.config)
+    _check_hashes(bench)
     _check_logins(bench, assembled)
 
 
@@ -97,27 +101,58 @@ def _check_actions(bench: Workbench, config: Config) -> None:
             bench.warn(statement.name.place, f'no rule uses action "{name}"')
 
 
+def _check_tables(bench: Workbench) -> None:
+    used = set(_named_tables(bench.script))
+    for name, statement in bench.script.tables.items():
+        if name not in used:
+            bench.warn(statement.name.place, f'nothing uses table "{name}"')
+
+
+def _named_tables(script: Script) -> Iterator[str]:
+    for options in (*(each.options for each in script.listens), *(each.options for each in script.actions.values())):
+        yield from _named(options.given)
+    for rule in script.rules:
+        yield from _named([each for each in (rule.source, rule.destination, *rule.conditions) if each])
+
+
+def _named(given: Iterable[Given]) -> Iterator[str]:
+    return (each.argument.name for each in given if isinstance(each.argument, NamedTable))
+
+
 def _check_secrets(bench: Workbench, config: Config) -> None:
     for name, action in config.actions.items():
         given = bench.script.actions[name].options.find("auth")
         if not isinstance(action, Relay) or action.auth is None or given is None:
             continue
-        if isinstance(action.auth, FileTable):
-            _check_mode(bench, given.place, action.auth.path)
+        _check_mode(bench, given.place, action.auth, "passwords")
         for host in action.hosts:
             if host.label and not _has_label(action.auth, host.label):
                 known = did_you_mean(host.label, action.auth.keys(), "it has")
                 bench.warn(given.place, f'label "{host.label}" is not in table "{action.auth.name}"{known}')
 
 
-def _check_mode(bench: Workbench, place: Place, path: str) -> None:
+def _check_hashes(bench: Workbench) -> None:
+    seen: set[str] = set()
+    for statement in bench.script.listens:
+        given = statement.options.find("auth", "auth-optional")
+        name = given.argument.name if given and isinstance(given.argument, NamedTable) else ""
+        table = bench.shelf.tables.get(name)
+        if given and table and name not in seen:
+            _check_mode(bench, given.place, table, "hashes of passwords")
+        seen.add(name)
+
+
+def _check_mode(bench: Workbench, place: Place, table: Table, what: str) -> None:
+    if not isinstance(table, FileTable):
+        return
+    path = table.path
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError:
         # It was there a moment ago, when the table was read; its lookups will say what is wrong with it.
         return
     if mode & _OTHERS:
-        bench.warn(place, f'others can read the passwords in {path} (mode {mode:04o}): "chmod o= {path}"')
+        bench.warn(place, f'others can read the {what} in {path} (mode {mode:04o}): "chmod o= {path}"')
 
 
 def _has_label(table: Table, label: str) -> bool:

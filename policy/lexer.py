@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, NamedTuple
 
-from policy.errors import Place
+from policy.errors import Finding, Place
 
 #: OpenSMTPD's limit for one token, in octets: what fits there fits here.
 MAX_TOKEN_OCTETS: Final = 8095
@@ -66,6 +66,13 @@ _QUOTED_ESCAPE: Final = {quote: re.compile(rf"\\?\r?\n|\\([{quote} \t])") for qu
 _WORD_ESCAPE: Final = re.compile(r"\\\r?\n|\\([\s\S])")
 _NUMBER: Final = re.compile(r"-?[0-9]+")
 _ENDS_NUMBER: Final = re.compile(r"[\s),/}=]|\Z")
+#: Quotes as word processors make them.
+_TYPOGRAPHIC: Final = (
+    "\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}\N{DOUBLE LOW-9 QUOTATION MARK}"
+    "\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}"
+)
+_MACRO_NAME: Final = re.compile(r"[A-Za-z0-9_]+")
+_MACRO: Final = re.compile(rf"\$({_MACRO_NAME.pattern})")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _CONTROL_BUT_LINE_END: Final = re.compile(r"[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 #: Characters that fit in `MAX_TOKEN_OCTETS` whatever they are.
@@ -146,6 +153,8 @@ class Macros:
 
     persistent: Mapping[str, str]
     defined: dict[str, str] = field(default_factory=dict)
+    #: Those whose definition could not be read.
+    broken: set[str] = field(default_factory=set)
 
     def define(self, name: str, value: str) -> None:
         """A definition in the file; it replaces an earlier one."""
@@ -194,8 +203,8 @@ class Lexer:
 
     def __init__(self, source: Source, macros: Macros) -> None:
         self.macros = macros
-        #: Comments that a backslash made swallow the next line.
-        self.long_comments: list[Place] = []
+        #: What is read otherwise than it looks.
+        self.doubts: list[Finding] = []
         self._readings = [_Reading(source, source.text)]
 
     @property
@@ -242,8 +251,7 @@ class Lexer:
             case "end":
                 return self._end(reading)
             case "comment":
-                if "\n" in text:
-                    self.long_comments.append(reading.source.place(offset))
+                self._doubt_comment(reading, text, offset)
                 return None
             case "newline":
                 return Token(Kind.NEWLINE, "", reading.source, offset)
@@ -254,19 +262,49 @@ class Lexer:
             case "word":
                 return _checked(_word(reading, text, offset))
             case "quote":
-                return _checked(_quoted(reading, text[-1], offset))
+                quoted = _checked(_quoted(reading, text[-1], offset))
+                if "$" in quoted.text and quoted.kind is Kind.QUOTED:
+                    self._doubt_macros(quoted)
+                return quoted
             case "macro":
                 return self._macro(reading, text, offset)
         return Token(Kind.BAD, _stray_message(text), reading.source, offset)
+
+    def _doubt_comment(self, reading: _Reading, text: str, offset: int) -> None:
+        place = reading.source.place(offset)
+        if "\n" in text:
+            self._doubt(place, "the backslash makes the next line part of this comment")
+        before = reading.source.text[offset - 1 : offset + 1]
+        if before.endswith("#") and before[0].isalnum():
+            self._doubt(place, '"#" begins a comment here, too; within quotes it is part of the word')
+
+    def _doubt_macros(self, token: Token) -> None:
+        for name in _MACRO.findall(token.text):
+            if self.macros.get(name) is not None:
+                self._doubt(
+                    token.place, f'"${name}" stays what it is within quotes: the macro is read only outside of them'
+                )
+
+    def _doubt(self, place: Place, message: str) -> None:
+        self.doubts.append(Finding.at(place, message, is_warning=True))
 
     def _macro(self, reading: _Reading, text: str, offset: int) -> Token | None:
         name = text.removeprefix("\\")[1:]
         value = self.macros.get(name)
         if value is None:
-            known = ", ".join(self.macros.names()) or "none"
-            return Token(Kind.BAD, f'macro "{name}" is not defined; defined are: {known}', reading.source, offset)
+            return Token(Kind.BAD, _undefined(name, self.macros), reading.source, offset)
         reading.expand(value, offset)
         return None
+
+
+def _undefined(name: str, macros: Macros) -> str:
+    if name in macros.broken:
+        # That was said where it is defined.
+        return ""
+    long = next((each for each in macros.names() if each.startswith(name) and not _MACRO_NAME.fullmatch(each)), "")
+    if long:
+        return f'"${name}" ends here, for such names have letters, digits and "_" only: "{long}" has to be called otherwise'
+    return f'macro "{name}" is not defined; defined are: {", ".join(macros.names()) or "none"}'
 
 
 def _word(reading: _Reading, text: str, offset: int) -> Token:
@@ -309,4 +347,6 @@ def _stray_message(text: str) -> str:
         return _control_message(bad.group())
     if text[0] in "\"'" or "\\" in text:
         return f"{text} cannot stand here"
+    if text[0] in _TYPOGRAPHIC:
+        return f'{text[0]} is no quote: write "{text.strip(_TYPOGRAPHIC)}"'
     return f'{text} must stand in quotes: "{text}"'

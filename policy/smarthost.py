@@ -19,6 +19,7 @@ from spool.address import is_domain
 _URL: Final = re.compile(
     r"(?:(?P<scheme>[^:/@\[\]]*)://)?(?:(?P<label>[^@]*)@)?(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>.*))?"
 )
+_ONE_SLASH: Final = re.compile(r"([a-z+]+)(?::/(?!/)|//)")
 _LABEL: Final = re.compile(r"[^\s@:/]+")
 _SCHEMES: Final = {tls.value: tls for tls in RelayTls}
 _PORTS: Final = {
@@ -46,6 +47,8 @@ class SmarthostSyntaxError(PolicyError):
 
 def parse_smarthost(text: str) -> Smarthost:
     """The smarthost that ``text`` names; without a scheme it is ``smtp``."""
+    if slip := _ONE_SLASH.match(text):
+        raise SmarthostSyntaxError(f'expected "://" behind "{slip[1]}"')
     match = _URL.fullmatch(text)
     if match is None:
         raise SmarthostSyntaxError("expected [scheme://][label@]host[:port]")
@@ -68,6 +71,10 @@ def _tls(scheme: str | None) -> RelayTls:
 
 
 def _check_label(label: str, tls: RelayTls) -> None:
+    if ":" in label:
+        raise SmarthostSyntaxError(
+            f'"{label}" is not a label: expected one word, behind which the table of "auth" has user:password'
+        )
     if not _LABEL.fullmatch(label):
         raise SmarthostSyntaxError(f'"{label}" is not a label: expected one word before the "@"')
     if tls not in _WITH_LABEL:
@@ -83,6 +90,8 @@ def _host(text: str) -> str:
             return str(ipaddress.ip_address(inside[5:] if inside[:5].lower() == "ipv6:" else inside))
         except ValueError:
             raise SmarthostSyntaxError(f"{text} is no IP address in brackets") from None
+    if "@" in text:
+        raise SmarthostSyntaxError('two "@": a label is one word, behind which the table of "auth" has user:password')
     if not text or not is_domain(text):
         raise SmarthostSyntaxError(f'"{text}" is no host name' if text else "the host is missing")
     return text

@@ -29,12 +29,13 @@ _FORMER: Final = {
 def did_you_mean(word: str, known: Iterable[str], what: str = "known here are") -> str:
     """The end of a message about an unknown ``word``: the nearest of the ``known`` names, or else all of them."""
     names = sorted(set(known))
+    lowered = {name.lower(): name for name in names}
     if _FORMER.get(word) in names:
         return f'; since OpenSMTPD 6.4 it is called "{_FORMER[word]}"'
-    swapped = [name for name in names if sorted(name) == sorted(word.lower())]
-    near = swapped or difflib.get_close_matches(word.lower(), names, n=1)
+    swapped = [name for name in lowered if sorted(name) == sorted(word.lower())]
+    near = swapped or difflib.get_close_matches(word.lower(), lowered, n=1)
     if near:
-        return f'; did you mean "{near[0]}"?'
+        return f'; did you mean "{lowered[near[0]]}"?'
     if not names:
         return ""
     listed = ", ".join(names[:MAX_LISTED])

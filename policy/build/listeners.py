@@ -50,14 +50,29 @@ def build_listeners(bench: Workbench) -> list[PlacedListener]:
 
 def _add(bench: Workbench, found: list[PlacedListener], new: PlacedListener) -> None:
     """Of two listeners at one address and port the first serves."""
-    key = new.listener.address, new.listener.port
+    address, port = new.listener.address, new.listener.port
     for other in found:
-        if (other.listener.address, other.listener.port) == key:
-            bench.warn(
-                new.place, f"port {key[1]} of {key[0]} is listened on already, by {other.place}: this one is left out"
+        if other.listener.port != port or other.listener.is_socket:
+            continue
+        taken = f"port {port} of {address} is listened on already, by {other.place}"
+        if _includes(other.listener.address, address):
+            bench.warn(new.place, f"{taken}: this one is left out")
+            return
+        if _includes(address, other.listener.address):
+            taken = f"{address} is every address, and port {port} of {other.listener.address} is listened on already"
+            bench.complain(
+                new.place, f"{taken}, by {other.place}: write this line before that one, or drop one of them"
             )
             return
     found.append(new)
+
+
+def _includes(first: str, second: str) -> bool:
+    """Whether who listens at ``first`` leaves nothing of ``second``."""
+    if first == second:
+        return True
+    whole, part = ip_address(first), ip_address(second)
+    return whole is not None and part is not None and whole.is_unspecified and whole.version == part.version
 
 
 def _socket(bench: Workbench, options: Options) -> Listener:
@@ -195,7 +210,7 @@ def _addresses(bench: Workbench, statement: ListenStatement) -> tuple[str, ...]:
     if not found:
         interfaces = sorted(bench.host.interfaces())
         meant = did_you_mean(statement.on, interfaces, "")
-        hint = meant if meant.endswith("?") else ""
+        hint = _address_hint(statement.on) or (meant if meant.endswith("?") else "")
         said = f'"{statement.on}" is no interface, IP address or host name of this machine{hint}'
         bench.complain(statement.place, f"{said} (interfaces: {', '.join(interfaces)})")
     family = statement.options.find("inet4", "inet6")
@@ -206,6 +221,15 @@ def _addresses(bench: Workbench, statement: ListenStatement) -> tuple[str, ...]:
     if not fitting:
         bench.complain(family.place, f'"{statement.on}" has no IPv{version} address')
     return fitting
+
+
+def _address_hint(on: str) -> str:
+    if on in ("all", "*"):
+        return "; every address is: listen on 0.0.0.0, and: listen on ::"
+    name, colon, port = on.rpartition(":")
+    return (
+        f"; a port is an option: listen on {name} port {port}" if colon and port.isdigit() and ":" not in name else ""
+    )
 
 
 def _meant(bench: Workbench, on: str) -> tuple[str, ...]:

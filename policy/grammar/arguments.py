@@ -10,10 +10,26 @@ from typing import Final
 from policy.errors import Place
 from policy.grammar.cursor import Cursor
 from policy.grammar.syntax import Argument, Given, LiteralTable, NamedTable, Number, Options, TableUse, Word
-from policy.grammar.vocabulary import DIRECTIVES, REGEX_LATER, Option, Takes
+from policy.grammar.vocabulary import (
+    CONDITIONS,
+    DIRECTIVES,
+    LISTEN_OPTIONS,
+    LOCAL_OPTIONS,
+    REGEX_LATER,
+    RELAY_OPTIONS,
+    Option,
+    Takes,
+)
 from policy.lexer import Kind
 from policy.suggestion import did_you_mean
 
+#: Whose options a word may be that stands in the wrong place.
+_OWNERS: Final = {
+    "local delivery": LOCAL_OPTIONS,
+    "relay": RELAY_OPTIONS,
+    "other listeners": LISTEN_OPTIONS,
+    "rules": CONDITIONS,
+}
 _DELAY: Final = re.compile(r"([0-9]{1,9})([smhd])")
 _DELAY_UNIT: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 #: Ten years: longer is a slip of the finger, and shorter fits every counter.
@@ -121,9 +137,11 @@ def option(cursor: Cursor, known: Mapping[str, Option], owner: str, noun: str = 
     """One word of ``known`` with what it takes; messages call it the ``noun`` of ``owner``."""
     token = cursor.token
     if token.kind is Kind.QUOTED and token.text in known:
-        cursor.fail(token.place, f'"{token.text}" is a {noun} of {owner} only without quotes')
+        cursor.fail(token.place, f'"{token.text}" is {_a(noun)} of {owner} only without quotes')
+    if cursor.at_mark(","):
+        cursor.fail(token.place, f"no comma stands between the words of {owner}: blanks do")
     if token.kind not in (Kind.KEYWORD, Kind.WORD):
-        cursor.fail_expecting(f"a {noun} of {owner} ({', '.join(_supported(known))})")
+        cursor.fail_expecting(f"{_a(noun)} of {owner} ({', '.join(_supported(known))})")
     if token.text not in known:
         cursor.fail(token.place, f'unknown {noun} "{token.text}" of {owner}{_hint(token.text, known)}')
     spec = known[token.text]
@@ -144,7 +162,14 @@ def _supported(known: Mapping[str, Option]) -> list[str]:
 def _hint(word: str, known: Mapping[str, Option]) -> str:
     # Somebody may have meant a word that is not supported yet, but it need not be advertised.
     hint = did_you_mean(word, known)
-    return hint if "?" in hint or "since" in hint else did_you_mean(word, _supported(known))
+    if "?" in hint or "since" in hint:
+        return hint
+    owners = [owner for owner, options in _OWNERS.items() if word in options]
+    return f"; it is an option of {' and '.join(owners)}" if owners else did_you_mean(word, _supported(known))
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _already(group: str, word: str, before: str, owner: str) -> str:

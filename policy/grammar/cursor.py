@@ -8,6 +8,7 @@ directive readable are noted with `Cursor.complain`.
 
 from __future__ import annotations
 
+import re
 from typing import Final, NoReturn
 
 from policy.errors import Finding, Place
@@ -22,6 +23,8 @@ _QUOTING_HINTS: Final = {
     Kind.KEYWORD: ", which is a word of the language (in quotes it would be a name)",
     Kind.NUMBER: " (in quotes it would be a string)",
 }
+
+_INDENTED: Final = re.compile(r"\r?\n[ \t]+!?[ \t]*([a-z-]+)")
 
 
 class Misread(Exception):
@@ -91,6 +94,12 @@ class Cursor:
         token = self.advance()
         return Word(token.text, token.place)
 
+    def goes_on(self, *words: str) -> bool:
+        """At the end of a line: whether the next one is indented and begins with one of these."""
+        token = self.token
+        found = _INDENTED.match(token.source.text, token.offset) if token.kind is Kind.NEWLINE else None
+        return found is not None and found[1] in words
+
     def skip_newlines(self) -> None:
         """Take every end of line that is next."""
         while self.token.kind is Kind.NEWLINE:
@@ -118,9 +127,12 @@ class Cursor:
         self._findings.append(Finding.at(place, message))
 
     def fail(self, place: Place, message: str) -> NoReturn:
-        """Give the directive up."""
-        if self._long_quote:
-            message += f" (the quoted string that begins at {self._long_quote.place} goes on over line ends)"
+        """Give the directive up. Without a message, because everything has been said."""
+        if self._long_quote and message:
+            message = (
+                f"this string goes on over the end of its line: is a quote missing? (line {place.line}: {message})"
+            )
+            place = self._long_quote.place
         raise Misread(Finding.at(place, message))
 
     def fail_expecting(self, what: str) -> NoReturn:

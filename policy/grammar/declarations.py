@@ -5,7 +5,7 @@ from __future__ import annotations
 from policy.errors import Place
 from policy.grammar.arguments import literal, option, options
 from policy.grammar.cursor import Cursor
-from policy.grammar.syntax import ActionStatement, ListenStatement, Script, TableStatement
+from policy.grammar.syntax import ActionStatement, ListenStatement, Script, TableStatement, Word
 from policy.grammar.vocabulary import LISTEN_OPTIONS, LOCAL_OPTIONS, METHODS, RELAY_OPTIONS, SOCKET_OPTIONS
 from policy.lexer import Kind
 
@@ -39,6 +39,14 @@ def table(cursor: Cursor, script: Script, _place: Place) -> None:
     script.tables.setdefault(name.text, TableStatement(name, content))
 
 
+def _check_command(cursor: Cursor, command: Word) -> None:
+    is_quoted = command.place.source[command.place.column - 1 :].startswith(('"', "'", "$"))
+    if not (is_quoted or cursor.at_line_end or cursor.at_word(*LOCAL_OPTIONS)):
+        cursor.fail(
+            command.place, f'a command is one string: expected quotes around all of it, as in "{command.text} ..."'
+        )
+
+
 def action(cursor: Cursor, script: Script, _place: Place) -> None:
     """The rest of an ``action`` line: a name, a method, and options in any order."""
     name = cursor.string("the name of the action")
@@ -51,6 +59,8 @@ def action(cursor: Cursor, script: Script, _place: Place) -> None:
     if cursor.token.kind not in (Kind.WORD, Kind.KEYWORD):
         cursor.fail_expecting(f"what the action does ({', '.join(METHODS)})")
     method = option(cursor, METHODS, "an action", "method")
+    if method.word == "mda":
+        _check_command(cursor, method.string())
     known = RELAY_OPTIONS if method.word == "relay" else LOCAL_OPTIONS
     given = options(cursor, known, f'action "{name.text}" ({method.word})')
     cursor.end_directive()

@@ -10,7 +10,7 @@ from policy.errors import Place
 from policy.grammar.arguments import option
 from policy.grammar.cursor import Cursor
 from policy.grammar.syntax import Given, RuleStatement, Script, Word
-from policy.grammar.vocabulary import CONDITIONS, FOR_FORMS, FROM_FORMS
+from policy.grammar.vocabulary import CONDITIONS, FOR_FORMS, FROM_FORMS, LOCAL_OPTIONS, RELAY_OPTIONS
 from policy.lexer import Kind, Token
 from policy.suggestion import did_you_mean
 from policy.tables.table import network_of
@@ -32,12 +32,20 @@ def match(cursor: Cursor, script: Script, place: Place) -> None:
     draft = _Draft()
     while not cursor.at_line_end:
         _part(cursor, draft)
+        _join(cursor, draft)
     if draft.rejects and draft.action:
         cursor.fail(place, 'a rule has either "reject" or "action", not both')
     if not draft.rejects and not draft.action:
         cursor.fail(place, 'this rule does nothing: expected "action NAME" or "reject" in it')
     cursor.end_directive()
     script.rules.append(RuleStatement(place, draft.source, draft.destination, tuple(draft.conditions), draft.action))
+
+
+def _join(cursor: Cursor, draft: _Draft) -> None:
+    if cursor.goes_on(*_READERS) and not (draft.rejects or draft.action):
+        place = cursor.token.place
+        cursor.complain(place, 'the rule seems to go on in the next line: expected "\\" at the end of this one')
+        cursor.advance()
 
 
 def _part(cursor: Cursor, draft: _Draft) -> None:
@@ -52,10 +60,19 @@ def _part(cursor: Cursor, draft: _Draft) -> None:
     read(cursor, draft, negated)
 
 
+def _part_hint(token: Token) -> str:
+    if token.kind is Kind.QUOTED:
+        is_quoted_part = token.text in _READERS
+        return " in quotes" if is_quoted_part else '; the name of an action stands behind "action"'
+    if token.text in LOCAL_OPTIONS or token.text in RELAY_OPTIONS:
+        return ", but an option of actions"
+    return '; it is written "!"' if token.text == "not" else did_you_mean(token.text, _READERS)
+
+
 def _fail_part(cursor: Cursor) -> NoReturn:
     token = cursor.token
-    if token.is_string:
-        cursor.fail(token.place, f'"{token.text}" is no part of a rule{did_you_mean(token.text, _READERS)}')
+    if token.is_string or cursor.at_word(*LOCAL_OPTIONS, *RELAY_OPTIONS):
+        cursor.fail(token.place, f'"{token.text}" is no part of a rule{_part_hint(token)}')
     cursor.fail_expecting(f"a part of a rule ({', '.join(_READERS)})")
 
 

@@ -18,6 +18,7 @@ _PKI_NAME: Final = re.compile(r"\*|[a-z0-9._-]{1,255}")
 def macro(cursor: Cursor, name: Word) -> None:
     """The rest of ``name = value``, the equals sign being next."""
     cursor.advance()
+    cursor.lexer.macros.broken.add(name.text)
     value = cursor.string("a string as the value of the macro")
     if re.search(r"\s", name.text):
         cursor.fail(name.place, "the name of a macro cannot hold whitespace")

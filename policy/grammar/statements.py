@@ -14,11 +14,13 @@ from policy.grammar.cursor import Cursor, Misread
 from policy.grammar.former import refuse_former
 from policy.grammar.syntax import Script, Word
 from policy.grammar.vocabulary import DIRECTIVES, LATER
-from policy.lexer import Kind, Lexer, Macros, Source
+from policy.lexer import Kind, Lexer, Macros, Source, Token
 from policy.suggestion import did_you_mean
 
 #: Files within files; one that includes itself ends here.
 MAX_INCLUDE_DEPTH: Final = 16
+#: What an indented line that is none may have been meant as.
+_JOIN: Final = '; to go on with the line before, that one needs "\\" at its end'
 
 #: Reads an included file: ``path`` as written, and the file that names it. `OSError` when it cannot be read.
 Opener: TypeAlias = Callable[[str, Source], Source]
@@ -47,10 +49,11 @@ def read_script(source: Source, macros: Macros, opener: Opener, findings: list[F
         try:
             _directive(cursor, script, opener)
         except Misread as error:
-            findings.append(error.finding)
+            if error.finding.message:
+                findings.append(error.finding)
             cursor.skip_directive()
-    doubt = "the backslash makes the next line part of this comment"
-    findings += [Finding.at(place, doubt, is_warning=True) for place in cursor.lexer.long_comments]
+    script.is_misread = any(not finding.is_warning for finding in findings)
+    findings += cursor.lexer.doubts
     return script
 
 
@@ -79,8 +82,13 @@ def _fail_directive(cursor: Cursor) -> NoReturn:
         cursor.advance()
         if cursor.at_mark("="):
             cursor.fail(token.place, f'"{token.text}" is a word of the language, so it cannot be the name of a macro')
-        cursor.fail(token.place, f'no directive begins with "{token.text}"{did_you_mean("", DIRECTIVES)}')
+        hint = _JOIN if _goes_on(token) else did_you_mean("", DIRECTIVES)
+        cursor.fail(token.place, f'no directive begins with "{token.text}"{hint}')
     cursor.fail_expecting(f"a directive ({', '.join(DIRECTIVES)}) or NAME = VALUE")
+
+
+def _goes_on(token: Token) -> bool:
+    return token.place.source[: token.place.column - 1].isspace()
 
 
 def _include(cursor: Cursor, opener: Opener, including: Source) -> None:

@@ -149,6 +149,8 @@ class Script:
 
     #: What was begun, as kind and name, whether or not it could be read to its end: to name it elsewhere is no mistake.
     begun: set[tuple[str, str]] = field(default_factory=set)
+    #: Something could not be read, so that what is missing may have stood there.
+    is_misread: bool = False
     listens: list[ListenStatement] = field(default_factory=list)
     tables: dict[str, TableStatement] = field(default_factory=dict)
     actions: dict[str, ActionStatement] = field(default_factory=dict)

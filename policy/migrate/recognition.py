@@ -52,6 +52,9 @@ def is_former(words: tuple[Word, ...]) -> bool:
             return has_algorithm or (_is_at(words, 1, "encryption") and _is_at(words, 2, "key"))
         case "filter":
             return len(words) > 2 and not is_present_filter(words)
+        case "reject":
+            # Alone it is the end of a rule, behind a line end that nothing joins.
+            return len(words) > 1
         case first:
             return first in FORMER
 

@@ -21,7 +21,8 @@ def configured(tmp_path: Path) -> Configured:
     configured = Configured(tmp_path)
     for path in SEED.iterdir():
         shutil.copy(path, configured.folder)
-    (configured.folder / "secrets").chmod(0o640)
+    for name in ("creds", "secrets"):
+        (configured.folder / name).chmod(0o640)
     return configured
 
 

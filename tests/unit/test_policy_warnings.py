@@ -79,6 +79,32 @@ def test_an_action_that_no_rule_uses_is_noticed(configured: Configured) -> None:
     assert configured.warnings('action "a" mbox\nmatch for any reject\n') == ['1: no rule uses action "a"']
 
 
+def test_a_table_that_nothing_uses_is_noticed(configured: Configured) -> None:
+    text = 'table used { "a" }\ntable spare { "b" }\nmatch from any for domain <used> reject\n'
+    assert configured.warnings(text) == ['2: nothing uses table "spare"']
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "listen on lo smtps pki mail.example.org auth <t>\nmatch from any for any reject\n",
+        'action "a" mbox alias <t>\nmatch for any action "a"\n',
+        'action "a" relay host "smtps://isp@mx.example.net" auth <t>\nmatch for any action "a"\n',
+        "match from any mail-from <t> for any reject\n",
+    ],
+)
+def test_a_table_counts_as_used_wherever_it_can_stand(configured: Configured, use: str) -> None:
+    pki = AUTH_LISTENER.partition("listen")[0]
+    assert configured.warnings(f'{pki}table t {{ isp = "user:password" }}\n{use}') == []
+
+
+def test_hashes_of_passwords_that_others_can_read_are_complained_about_once(configured: Configured) -> None:
+    path = configured.write("creds", "ann $6$x$y\n", 0o644)
+    text = AUTH_LISTENER.format(on="localhost") + "listen on eth0 smtps pki mail.example.org auth <creds>\n"
+    found = [each for each in configured.warnings(f'{text}match from any for any action "out"\n') if "others" in each]
+    assert found == [f'3: others can read the hashes of passwords in {path} (mode 0644): "chmod o= {path}"']
+
+
 def test_secrets_that_others_can_read_are_complained_about_and_used(configured: Configured) -> None:
     path = configured.write("secrets", "isp user:password\n", 0o644)
     text = 'action "out" relay host "smtps://isp@h.example" auth <secrets>\nmatch for any action "out"\n'
@@ -104,6 +130,23 @@ def test_of_two_listeners_at_one_port_the_first_serves(configured: Configured) -
     (warning,) = loaded.warnings
     assert "port 25 of 127.0.0.1 is listened on already" in warning.message
     assert [each.tag for each in loaded.config.listeners if each.address == "127.0.0.1"] == ["first"]
+
+
+def test_a_listener_that_another_one_at_every_address_leaves_nothing_is_left_out(configured: Configured) -> None:
+    loaded = configured.read('listen on 0.0.0.0\nlisten on eth0 inet4 tag "x"\nmatch for any reject\n')
+    (warning,) = loaded.warnings
+    assert warning.message.startswith("port 25 of 192.0.2.25 is listened on already, by ")
+    assert [each.address for each in loaded.config.listeners] == ["", "0.0.0.0"]
+
+
+def test_every_address_cannot_be_listened_on_behind_one_of_them(configured: Configured) -> None:
+    (error,) = configured.errors("listen on eth0 inet4\nlisten on 0.0.0.0\nmatch for any reject\n")
+    assert error.startswith("2:11: 0.0.0.0 is every address, and port 25 of 192.0.2.25 is listened on already, by ")
+
+
+def test_every_address_of_one_family_leaves_the_other_alone(configured: Configured) -> None:
+    text = "listen on 0.0.0.0\nlisten on ::\nlisten on lo port 26\nmatch for any reject\n"
+    assert configured.warnings(text) == []
 
 
 def test_people_who_log_in_and_can_send_nowhere_are_noticed_with_the_line_that_is_missing(
@@ -145,6 +188,22 @@ def test_a_host_name_that_is_not_fully_qualified_is_noticed_with_the_file_to_set
 def test_a_comment_that_swallows_the_next_line_is_noticed(configured: Configured) -> None:
     warnings = configured.warnings("match for any reject # and so on \\\nlisten on localhost\n")
     assert warnings == ["1: the backslash makes the next line part of this comment"]
+
+
+def test_a_comment_right_behind_a_word_is_noticed(configured: Configured) -> None:
+    warnings = configured.warnings('action "a" mda "x" user foo#bar\nmatch for any action "a"\n')
+    assert warnings == ['1: "#" begins a comment here, too; within quotes it is part of the word']
+
+
+def test_a_comment_behind_a_brace_or_a_blank_is_meant(configured: Configured) -> None:
+    assert configured.warnings("match reject for domain { a, b }# both\n # all\n#\n") == []
+
+
+def test_a_macro_within_quotes_is_noticed(configured: Configured) -> None:
+    text = 'd = "example.org"\nmatch for domain "$d" reject\nmatch for domain "$other" reject\n'
+    assert configured.warnings(text) == [
+        '2: "$d" stays what it is within quotes: the macro is read only outside of them'
+    ]
 
 
 def test_a_certificate_that_has_expired_is_a_warning_and_no_error(

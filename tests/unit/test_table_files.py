@@ -86,7 +86,7 @@ def test_a_broken_configuration_is_told(run: Run, conf: Path) -> None:
     (conf / "smtpd.conf").write_text("listen no localhost\n")
     result = run(newaliases)
     assert result.status == 1
-    assert f"\n{conf}/smtpd.conf:1:8: " in result.errors
+    assert f"{conf}/smtpd.conf:1:8: " in result.errors
 
 
 def test_the_command_ends_well_where_there_is_nothing_to_do(run: Run, conf: Path) -> None:
