@@ -166,6 +166,16 @@ class Lmtp(LocalAction):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardOnly(LocalAction):
+    """Nobody has a mailbox here: every recipient must expand to addresses that another action takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpandOnly(LocalAction):
+    """Nobody has a mailbox here: every recipient must expand to addresses, or to commands and files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Relay(Action):
     """Send the message to another server: by MX, or to one of ``hosts`` in turn."""
 
@@ -185,7 +195,7 @@ class Relay(Action):
     src: Table | None = None
 
 
-AnyLocalAction: TypeAlias = Mbox | Maildir | Command | Lmtp
+AnyLocalAction: TypeAlias = Mbox | Maildir | Command | Lmtp | ForwardOnly | ExpandOnly
 AnyAction: TypeAlias = AnyLocalAction | Relay
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from policy.config import AnyAction, AnyLocalAction, Config, Facts, Relay, Rule
+from policy.config import AnyAction, AnyLocalAction, Config, ExpandOnly, Facts, ForwardOnly, Relay, Rule
 from policy.errors import TableUnavailable
 from policy.forward import (
     NO_FORWARDS,
@@ -188,7 +188,16 @@ class _Expansion:
             trail = trail.through_forward_of(name, tag)
             self._each(targets, _Context(context.address, context.action, user), trail)
         elif targets is not None:
-            self._add(context.action, Destination(context.address, name, tag), trail)
+            self._deliver(Destination(context.address, name, tag), context, trail)
+
+    def _deliver(self, destination: Destination, context: _Context, trail: Trail) -> None:
+        """One envelope for this machine, where the action has one to give."""
+        action = context.action
+        if isinstance(action, ForwardOnly):
+            raise self.refusal(_LIST_PROBLEM_NOW, trail, f'action "{action.name}" forwards only: {_text(destination)}')
+        if isinstance(action, ExpandOnly) and not destination.target:
+            raise self.refusal(_LIST_PROBLEM, trail, f'action "{action.name}" expands only: {_text(destination)}')
+        self._add(action, destination, trail)
 
     def _forward(self, user: User, trail: Trail) -> tuple[Target, ...] | None:
         """What stands in the .forward of ``user``, none of it when mail stays; None when that is not known yet."""
@@ -235,15 +244,19 @@ class _Expansion:
             case IncludeTarget():
                 self._include(target, context, trail)
             case ErrorTarget():
-                raise self.refusal(target.reply, trail, f"{trail} -> {target}")
+                raise self.refusal(self._error(target, context), trail, f"{trail} -> {target}")
+
+    @staticmethod
+    def _error(target: ErrorTarget, context: _Context) -> Reply:
+        return _LIST_PROBLEM_NOW if isinstance(context.action, ForwardOnly) else target.reply
 
     def _direct(self, target: DirectTarget, context: _Context, trail: Trail) -> None:
         text = self.config.root + target.text if target.text.startswith("/") else target.text
         owner = context.owner
         if owner is None:
-            self._add(context.action, Destination(context.address, target=text), trail)
+            self._deliver(Destination(context.address, target=text), context, trail)
         elif owner.uid:
-            self._add(context.action, Destination(context.address, trail.user, trail.tag, text), trail)
+            self._deliver(Destination(context.address, trail.user, trail.tag, text), context, trail)
         else:
             reason = f"{owner.name} may not use commands and files in a .forward: {target}"
             raise self.refusal(_LIST_PROBLEM_NOW, trail, reason)
@@ -292,6 +305,10 @@ class _Expansion:
             if value is not None:
                 return value
         return None
+
+
+def _text(destination: Destination) -> str:
+    return f"{destination.target} is no address" if destination.target else f"{destination.user} is a user"
 
 
 def _virtual_keys(address: Address, delimiter: str) -> Iterator[str]:

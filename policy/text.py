@@ -17,7 +17,9 @@ from policy.config import (
     Command,
     Condition,
     Config,
+    ExpandOnly,
     For,
+    ForwardOnly,
     From,
     Listener,
     ListenerTls,
@@ -140,6 +142,10 @@ def _method(action: LocalAction) -> str:
             return _option("mda", action.command)
         case Lmtp():
             return _line(_option("lmtp", action.destination), _flag("rcpt-to", action.rcpt_to))
+        case ForwardOnly():
+            return "forward-only"
+        case ExpandOnly():
+            return "expand-only"
         case _:
             return "mbox"
 

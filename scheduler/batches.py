@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from policy.config import AnyAction, Command, Lmtp, Maildir, Mbox, Relay
+from policy.config import AnyAction, Command, ExpandOnly, ForwardOnly, Lmtp, Maildir, Mbox, Relay
 from spool.bodies import SmallBody
 from spool.ids import MessageId
 from spool.lane import Lane
@@ -45,7 +45,7 @@ def make_batches(lane: Lane, action: AnyAction | None, claimed: Sequence[Claimed
             groups = _by_message(claimed)
         case Mbox() | Maildir() | Lmtp():
             groups = _bounded(claimed, _MAILBOX)
-        case Command() | None:
+        case Command() | ForwardOnly() | ExpandOnly() | None:
             groups = _bounded(claimed, _ALONE)
     return [Batch(lane, tuple(group)) for group in groups]
 

@@ -14,7 +14,7 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-from policy.config import AnyAction, Command, Lmtp, Maildir, Mbox, Relay
+from policy.config import AnyAction, Command, ExpandOnly, ForwardOnly, Lmtp, Maildir, Mbox, Relay
 
 
 class Traffic(enum.Enum):
@@ -92,7 +92,8 @@ def bounds_of(action: AnyAction | None) -> Bounds:
             return _MBOX
         case Maildir():
             return _MAILDIR
-        case Command():
+        case Command() | ForwardOnly() | ExpandOnly():
+            # The latter two have nothing but what aliases and .forward files name: commands and files.
             return _COMMAND
         case Lmtp():
             return _LMTP

@@ -7,13 +7,19 @@ from typing import Final, TypedDict
 
 from policy.build.tables import entries_of
 from policy.build.workbench import Workbench
-from policy.config import AnyAction, Command, Lmtp, Maildir, Mbox, Relay, Smarthost
+from policy.config import AnyAction, Command, ExpandOnly, ForwardOnly, Lmtp, Maildir, Mbox, Relay, Smarthost
 from policy.grammar.syntax import ActionStatement, Given, Options, Word
 from policy.smarthost import SmarthostSyntaxError, parse_smarthost
 from policy.tables.services import ip_address
 from policy.tables.table import Shape, Table
 from spool.address import AddressSyntaxError, is_domain, parse_address
 
+#: Methods that take no ``user``, and why.
+_NO_USER: Final = {
+    "mbox": "a mailbox belongs to its own user",
+    "forward-only": "nobody has a mailbox there",
+    "expand-only": "nobody has a mailbox there",
+}
 _LMTP_DESTINATION: Final = re.compile(r"/.+|(?P<host>\[[^\]]+\]|[^:/]+)(?::(?P<port>[0-9]{1,5}))?")
 
 
@@ -30,6 +36,10 @@ def build_action(bench: Workbench, statement: ActionStatement) -> AnyAction:
             return Command(**common, command=_command(bench, method.string()))
         case "lmtp":
             return Lmtp(**common, destination=_lmtp_destination(bench, method.string()), rcpt_to=method.modified)
+        case "forward-only":
+            return ForwardOnly(**common)
+        case "expand-only":
+            return ExpandOnly(**common)
         case _:
             return Mbox(**common)
 
@@ -67,8 +77,9 @@ def _user(bench: Workbench, statement: ActionStatement) -> str:
     if given is None:
         return ""
     word = given.string()
-    if statement.method.word == "mbox":
-        bench.complain(given.place, '"user" cannot be given for mbox: a mailbox belongs to its own user')
+    method = statement.method.word
+    if why := _NO_USER.get(method):
+        bench.complain(given.place, f'"user" cannot be given for {method}: {why}')
     elif not word.text:
         bench.complain(word.place, "an empty string is no user")
     return word.text

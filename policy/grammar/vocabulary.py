@@ -88,8 +88,8 @@ METHODS: Final = _vocabulary(
     Option("mda", Takes.STRING),
     Option("lmtp", Takes.STRING, modifier="rcpt-to"),
     Option("relay"),
-    Option("forward-only", later="mail that may only be forwarded"),
-    Option("expand-only", later="mail that may only be expanded"),
+    Option("forward-only"),
+    Option("expand-only"),
 )
 
 _ACTION_OPTIONS: Final = _vocabulary(Option("ttl", Takes.DELAY))
