@@ -30,6 +30,7 @@ from delivery.tls import TlsTerms
 from policy.config import Config, Relay, RelayTls, Smarthost
 from policy.errors import TableUnavailable
 from policy.route import Route
+from policy.tables.freshness import freshen
 from policy.tables.secret import secret_of
 from spool.outcome import Deferred, Failed, Stage
 from spool.reply import Reply
@@ -58,6 +59,8 @@ class Routes:
         action = route.action
         if not isinstance(action, Relay):
             raise misconfigured(f'action "{action.name}" is no relay')
+        if action.auth is not None:
+            await freshen((action.auth,))
         if route.hosts:
             return self._smarthosts(action, route.hosts)
         if route.key.startswith("["):

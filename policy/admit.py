@@ -13,14 +13,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import anyio.to_thread
 from anyio import create_task_group
 
 from policy.config import Config, Facts
 from policy.expand import MAX_DEPTH, expand
 from policy.forward import NO_FORWARDS, ForwardAnswer, Forwards, Pending
 from policy.route import lane_key, local_key
-from policy.tables.file import FileTable
+from policy.tables.freshness import freshen
 from policy.tables.passwd import User, Users
 from policy.trail import FinalDestination, Refusal
 from policy.watch import UNWATCHED, Watch
@@ -56,7 +55,7 @@ async def admit(
     watch: Watch = UNWATCHED,
 ) -> Admitted | Refused:
     """Decide about ``recipient``."""
-    await _read_large_tables(config)
+    await freshen(config.tables.values())
     known = _Known(forwards)
     # Each round brings the .forward of users who are a step further away than those of the round before.
     for _round in range(MAX_DEPTH + 1):
@@ -113,10 +112,3 @@ def _envelope(config: Config, facts: Facts, recipient: Recipient, final: FinalDe
         config.ttl_of(final.action.name),
         config.warn_intervals[0] if warns else None,
     )
-
-
-async def _read_large_tables(config: Config) -> None:
-    # A million aliases take a second to read: that second must not be everybody's.
-    for table in config.tables.values():
-        if isinstance(table, FileTable) and table.is_large and table.is_stale:
-            await anyio.to_thread.run_sync(table.refresh)

@@ -48,6 +48,8 @@ async def authenticate(table: Table, login: str, password: str, limiter: anyio.C
 
 def check_login(table: Table, login: str, password: str) -> bool:
     """Whether ``password`` is the one that ``table`` has a hash of. Takes a core for some 30 ms."""
+    if table.is_stale:
+        table.refresh()
     stored = table.lookup(login)
     if stored is None:
         verify(password, _hash_of_anybody(table))

@@ -9,7 +9,8 @@ from policy.build.workbench import Workbench
 from policy.config import Condition, For, From, Rule
 from policy.grammar.syntax import Given, RuleStatement, TableUse
 from policy.suggestion import did_you_mean
-from policy.tables.table import Shape, Table, network_of
+from policy.tables.patterns import network_of
+from policy.tables.table import Shape, Table
 
 #: What the table of a condition must be; those that are not named here take both.
 _WANTED: Final = {

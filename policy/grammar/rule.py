@@ -13,7 +13,7 @@ from policy.grammar.syntax import Given, RuleStatement, Script, Word
 from policy.grammar.vocabulary import CONDITIONS, FOR_FORMS, FROM_FORMS, LOCAL_OPTIONS, RELAY_OPTIONS
 from policy.lexer import Kind, Token
 from policy.suggestion import did_you_mean
-from policy.tables.table import network_of
+from policy.tables.patterns import network_of
 
 
 @dataclass(slots=True)

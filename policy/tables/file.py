@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,9 +21,9 @@ from typing import Final, TypeAlias
 
 from policy.errors import TableUnavailable
 from policy.quoting import quoted
-from policy.tables.expressions import Expressions
 from policy.tables.format import EntryFault, Fault, TableSyntaxError, any_entry, parse_table
-from policy.tables.table import Content, Patterns, Shape
+from policy.tables.patterns import Patterns
+from policy.tables.table import Content, Shape
 
 #: A table is kept in memory; beyond this (some ten million entries) it wants to be a database.
 MAX_TABLE_OCTETS: Final = 512 << 20
@@ -57,6 +58,7 @@ class FileTable:
         self._wanted = Shape.EITHER
         self._faults: tuple[EntryFault, ...] = ()
         self._snapshot: _Snapshot | None = None
+        self._refreshing = threading.Lock()
         self._complained: _Signature | None = None
 
     def __repr__(self) -> str:
@@ -88,21 +90,18 @@ class FileTable:
         self._snapshot = self._read()
 
     @property
-    def is_large(self) -> bool:
-        """Whether reading it takes long enough to be done in a thread."""
-        return self._snapshot is not None and self._snapshot.signature[2] > LARGE_OCTETS
-
-    @property
     def is_stale(self) -> bool:
-        """Whether the next lookup will read the file: then it may take as long as that does."""
+        """Whether the next lookup will read the file, and that takes long enough to be done in a thread."""
         try:
-            return self._snapshot is None or not self._is_current(self._snapshot, os.stat(self.path))
+            status = os.stat(self.path)
         except OSError:
             return False
+        return status.st_size > LARGE_OCTETS and not (self._snapshot and self._is_current(self._snapshot, status))
 
     def refresh(self) -> None:
         """Read the file if it has changed; trouble with it is for the lookup to report."""
-        with contextlib.suppress(TableUnavailable):
+        # Of several that come at once, one reads.
+        with self._refreshing, contextlib.suppress(TableUnavailable):
             self._current()
 
     def lookup(self, key: str) -> str | None:
@@ -116,10 +115,6 @@ class FileTable:
     def patterns(self) -> Patterns:
         """The keys that stand for more than themselves."""
         return self._current().patterns
-
-    def expressions(self) -> Expressions:
-        """The keys as regular expressions."""
-        return self._current().expressions
 
     def _current(self) -> Content:
         try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from policy.quoting import quoted_list, quoted_mapping
-from policy.tables.expressions import Expressions
-from policy.tables.table import Content, Patterns, Shape
+from policy.tables.patterns import Patterns
+from policy.tables.table import Content, Shape
 
 
 class InlineTable:
@@ -41,6 +41,14 @@ class InlineTable:
         """What its entries are."""
         return self._content.shape
 
+    @property
+    def is_stale(self) -> bool:
+        """Never."""
+        return False
+
+    def refresh(self) -> None:
+        """What is written in place never changes."""
+
     def lookup(self, key: str) -> str | None:
         """The value of ``key``, or None."""
         return self._content.entries.get(key.lower())
@@ -52,7 +60,3 @@ class InlineTable:
     def patterns(self) -> Patterns:
         """The keys that stand for more than themselves."""
         return self._content.patterns
-
-    def expressions(self) -> Expressions:
-        """The keys as regular expressions."""
-        return self._content.expressions

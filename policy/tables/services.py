@@ -18,7 +18,8 @@ from policy.errors import TableUnavailable
 from policy.smarthost import SmarthostSyntaxError, parse_smarthost
 from policy.tables.expressions import ExpressionError
 from policy.tables.passwd import User
-from policy.tables.table import Table, network_of
+from policy.tables.patterns import network_of
+from policy.tables.table import Table
 from spool.address import Address, is_domain
 
 #: The largest number of a user or group; the one above means "none" (chown(2)).
@@ -33,7 +34,7 @@ def has_string(table: Table, text: str) -> bool:
 def has_regex(table: Table, key: str) -> bool:
     """Any key, by regular expressions that are found anywhere in it; the null sender's key is ``@``."""
     try:
-        return table.expressions().match(key)
+        return table.patterns().expressions.match(key)
     except ExpressionError as error:
         raise TableUnavailable(f"table {table.name}: {error}") from error
 
@@ -50,9 +51,7 @@ def has_source(table: Table, source: str) -> bool:
     if table.lookup(source) is not None:
         return True
     address = ip_address(source)
-    return address is not None and any(
-        network.version == address.version and address in network for network in table.patterns().networks
-    )
+    return address is not None and (table.lookup(str(address)) is not None or address in table.patterns().networks)
 
 
 def is_source(text: str) -> bool:

@@ -1,20 +1,18 @@
 """Tables: the lists and mappings that rules, aliases and credentials are kept in.
 
-A lookup answers found, not found (None), or raises `policy.errors.TableUnavailable`, which is always temporary.
+A lookup answers found, not found (None), or raises `policy.errors.TableUnavailable`, which is always temporary. It never
+waits for more than a file of ordinary size: a table whose content takes longer says that it `is stale <Table.is_stale>`,
+and whoever is about to ask it lets `policy.tables.freshness.freshen` read it in a thread first.
 """
 
 from __future__ import annotations
 
 import enum
-import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-from policy.tables.expressions import Expressions
-
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+from policy.tables.patterns import Patterns
 
 
 class Shape(enum.Enum):
@@ -24,22 +22,12 @@ class Shape(enum.Enum):
     LIST = "a list"
     #: Keys with values.
     MAPPING = "a mapping"
-    #: There is no entry yet, so it may be used as either.
+    #: There is no entry yet, or it depends on the question: it may be used as either.
     EITHER = "empty"
 
     def serves(self, wanted: Shape) -> bool:
         """Whether a table of this shape can be used where ``wanted`` is."""
         return self is wanted or Shape.EITHER in (self, wanted)
-
-
-@dataclass(frozen=True, slots=True)
-class Patterns:
-    """The keys that stand for more than themselves."""
-
-    #: Keys with a ``*``.
-    wildcards: tuple[str, ...]
-    #: Keys that are IP addresses or networks.
-    networks: tuple[Network, ...]
 
 
 class Content:
@@ -55,16 +43,8 @@ class Content:
 
     @cached_property
     def patterns(self) -> Patterns:
-        """Found at the first use: most tables are never asked for patterns."""
-        networks = (network_of(key) for key in self.entries if "/" in key or ":" in key or key[:1].isdigit())
-        return Patterns(
-            tuple(key for key in self.entries if "*" in key), tuple(network for network in networks if network)
-        )
-
-    @cached_property
-    def expressions(self) -> Expressions:
-        """Compiled at the first use."""
-        return Expressions.of(self.texts)
+        """The keys that stand for more than themselves."""
+        return Patterns(lambda: self.entries, lambda: self.texts)
 
 
 class Table(Protocol):
@@ -82,6 +62,13 @@ class Table(Protocol):
     def shape(self) -> Shape:
         """What its entries are."""
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether `refresh` should run in a thread before the next lookup, which would wait or answer from old content."""
+
+    def refresh(self) -> None:
+        """Take new content, which may take seconds; trouble with it is for the lookup to report."""
+
     def lookup(self, key: str) -> str | None:
         """The value of ``key`` (of a list: the key as it is written), None when it is not there."""
 
@@ -90,17 +77,3 @@ class Table(Protocol):
 
     def patterns(self) -> Patterns:
         """The keys that stand for more than themselves."""
-
-    def expressions(self) -> Expressions:
-        """The keys of a list as regular expressions. Raises `policy.tables.expressions.ExpressionError`."""
-
-
-def network_of(text: str) -> Network | None:
-    """The network that ``10.0.0.0/8``, ``[::1]``, ``IPv6:fd00::/8`` or an address alone means; None for other text."""
-    inside = text.replace("[", "").replace("]", "")
-    if inside[:5].lower() == "ipv6:":
-        inside = inside[5:]
-    try:
-        return ipaddress.ip_network(inside, strict=False)
-    except ValueError:
-        return None
