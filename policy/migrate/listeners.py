@@ -29,6 +29,8 @@ _EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104
 _SECURE: Final = '"secure" is two listeners now: STARTTLS on port 25, and TLS from the beginning on port 465'
 _ALL: Final = '"all" is no interface: these are all addresses of IPv4 and of IPv6'
 _FILTER: Final = "filters are written otherwise now, and their programs speak another protocol: this one is left out"
+#: Stands among the options for the mode, which may become two.
+_MODE: Final = "<mode>"
 
 
 @dataclass(slots=True)
@@ -52,16 +54,19 @@ def rewrite_listener(words: tuple[Word, ...], surroundings: Surroundings) -> Rew
         _option(phrase, draft, surroundings)
     notes = [*([_ALL] if where.text == "all" else []), *(message for _, message in draft.troubles)]
     if draft.mode and not draft.pki:
-        draft.options.insert(0, f"pki {_certificate(draft, surroundings, words[0].offset)}")
+        certificate = f"pki {_certificate(draft, surroundings, words[0].offset)}"
+        draft.options.insert(draft.options.index(_MODE) + 1, certificate)
         notes.append("a listener with TLS names its certificate now; it was the one called like the server")
     modes = [draft.mode]
     if draft.mode in ("secure", "ssl"):
         modes = ["tls", "smtps"]
         notes.append(_SECURE)
-    lines = [
-        " ".join(["listen on", place, *([mode] if mode else []), *draft.options]) for place in places for mode in modes
-    ]
+    lines = [_line(place, mode, draft.options) for place in places for mode in modes]
     return Rewritten(tuple(lines), tuple(notes), tuple(draft.troubles))
+
+
+def _line(place: str, mode: str, options: list[str]) -> str:
+    return " ".join(["listen on", place, *(mode if option == _MODE else option for option in options)])
 
 
 def _place(where: Word) -> str:
@@ -75,8 +80,11 @@ def _option(phrase: Phrase, draft: _Draft, surroundings: Surroundings) -> None:
     if word is None:
         phrase.fail("expected an option of a listener")
     text = word.text
+    if text in _MODES and draft.mode:
+        raise Untranslatable(offset, f'"{draft.mode}" and "{text}" exclude one another')
     if text in _MODES:
         draft.mode = f"{text} verify" if phrase.accept("verify") else text
+        draft.options.append(_MODE)
     elif text in _AUTHS:
         draft.options.append(f"{text} {phrase.table()}" if phrase.at_table else text)
     elif text in _STRINGS:
