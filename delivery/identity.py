@@ -1,6 +1,7 @@
-"""System users as local delivery needs them: who to become, and where their home is.
+"""Users as local delivery needs them, of the system or out of a table: who to become, and where their home is.
 
-Failure: `NoSuchUser`. A name service that is down looks the same as a user who is gone, so it is never a reason to bounce.
+Failure: `NoSuchUser`; `TableUnavailable` from a table. A name service that is down looks the same as a user who is gone,
+so neither is ever a reason to bounce.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 import os
 import pwd
 from dataclasses import dataclass, replace
+
+from policy.tables.services import find_userinfo
+from policy.tables.table import Table
 
 
 class NoSuchUser(LookupError):
@@ -37,3 +41,11 @@ def identity_of(name: str) -> Identity:
         raise NoSuchUser(f'no user "{name}" on this system') from error
     groups = tuple(sorted(set(os.getgrouplist(name, found.pw_gid))))
     return Identity(found.pw_name, found.pw_uid, found.pw_gid, groups, found.pw_dir)
+
+
+def identity_in(userbase: Table, name: str) -> Identity:
+    """Ask a table, which knows of no groups beside the primary one."""
+    found = find_userinfo(userbase, name)
+    if found is None:
+        raise NoSuchUser(f'no user "{name}" in table {userbase.name}')
+    return Identity(found.name, found.uid, found.gid, (found.gid,), found.home)

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from delivery.deposit import Deposit, Method, Refused, ToCommand, ToMaildir, ToMbox, deferred, failed
-from delivery.identity import Identity, NoSuchUser, identity_of
+from delivery.identity import Identity, NoSuchUser, identity_in, identity_of
 from delivery.specifiers import SpecifierError, UnfitValue, expand_path
 from delivery.words import SHELL, arguments
 from policy.config import Command, LocalAction, Maildir, Mbox
+from policy.errors import TableUnavailable
 from spool.address import Address
 from spool.intent import MboxIntent
 from spool.layout import Layout
@@ -72,6 +73,8 @@ class Planner:
             method = self._method(one, action, who, earlier)
         except NoSuchUser as error:
             raise Refused(deferred("4.3.0", str(error), Stage.ROUTE)) from error
+        except TableUnavailable as error:
+            raise Refused(deferred("4.3.0", str(error), Stage.ROUTE)) from error
         except SpecifierError as error:
             raise Refused(deferred("4.3.5", str(error), Stage.ROUTE)) from error
         except UnfitValue as error:
@@ -92,9 +95,14 @@ class Planner:
             known = self._known[name] = identity_of(name)
         return known
 
+    def _recipient(self, name: str, action: LocalAction) -> Identity:
+        return self._identity(name) if action.userbase is None else identity_in(action.userbase, name)
+
     def _who(self, one: Claimed, action: LocalAction) -> Identity:
-        if name := action.user or one.envelope.destination.user:
-            return self._identity(name)
+        if action.user:
+            return self._identity(action.user)
+        if name := one.envelope.destination.user:
+            return self._recipient(name, action)
         if os.geteuid() != 0:
             return self._identity(own_name())
         try:
@@ -105,21 +113,21 @@ class Planner:
     def _method(self, one: Claimed, action: LocalAction, who: Identity, earlier: MboxIntent | None) -> Method:
         target = one.envelope.destination.target
         if target.startswith("|"):
-            return self._command(one, target[1:].strip(), who)
+            return self._command(one, target[1:].strip(), who, action)
         if target:
             return self._mbox(one, target, earlier)
         match action:
             case Maildir(path=path):
-                return self._maildir(one, path, who)
+                return self._maildir(one, path, who, action)
             case Mbox():
                 return self._mbox(one, f"{self._layout.mail_dir}/{_file_name(who.name)}", earlier)
             case Command(command=command):
-                return self._command(one, command, who)
+                return self._command(one, command, who, action)
             case _:
                 raise SpecifierError(f'action "{action.name}" is not for local deposits')
 
-    def _maildir(self, one: Claimed, path: str, who: Identity) -> ToMaildir:
-        path = expand_path(path, self._values(one, who, path))
+    def _maildir(self, one: Claimed, path: str, who: Identity, action: LocalAction) -> ToMaildir:
+        path = expand_path(path, self._values(one, who, path, action))
         if path.startswith("~/"):
             path = path[2:]
         name = ".".join((str(int(one.message.received_at)), f"M{one.message.id}E{_ordinal(one)}", self._instance))
@@ -131,22 +139,24 @@ class Planner:
         sender = str(one.message.return_path) or NO_SENDER
         return ToMbox(path, sender, float(int(one.message.received_at)), earlier)
 
-    def _values(self, one: Claimed, who: Identity, text: str) -> Mapping[str, str]:
+    def _values(self, one: Claimed, who: Identity, text: str, action: LocalAction) -> Mapping[str, str]:
         """What the specifiers in ``text`` may stand for. The user is the recipient, whoever makes the deposit."""
         destination = one.envelope.destination
         user = destination.user or who.name
         values = {"user.username": user, "mbox.from": str(one.message.return_path) or NO_SENDER}
         if "user.directory" in text.lower():
-            values["user.directory"] = self._identity(user).home
+            values["user.directory"] = self._recipient(user, action).home if destination.user else who.home
         values.update(_parts("sender", one.message.return_path))
         values.update(_parts("rcpt", one.envelope.recipient.address))
         values.update(_parts("dest", destination.address))
         return values
 
-    def _command(self, one: Claimed, command: str, who: Identity) -> ToCommand:
+    def _command(self, one: Claimed, command: str, who: Identity, action: LocalAction) -> ToCommand:
         if who.uid == 0:
             raise Refused(failed("5.7.1", f"MDA not allowed to deliver to: {who.name}"))
-        return ToCommand(arguments(command, self._values(one, who, command)), _environment(one, who), who.home or "/")
+        return ToCommand(
+            arguments(command, self._values(one, who, command, action)), _environment(one, who), who.home or "/"
+        )
 
 
 def was_tried(one: Claimed, since: int) -> bool:

@@ -135,6 +135,8 @@ class LocalAction(Action):
     virtual: Table | None = None
     #: Deliver everything as this system user; empty means as the recipient.
     user: str = ""
+    #: Who the recipients are, as ``uid:gid:home``, in place of the system's users.
+    userbase: Table | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ from policy.forward import (
 from policy.included import read_list
 from policy.ruleset import match
 from policy.tables.passwd import User, Users
-from policy.tables.services import split_tag
+from policy.tables.services import find_userinfo, split_tag
 from policy.tables.table import Table
 from policy.target import (
     DirectTarget,
@@ -176,9 +176,7 @@ class _Expansion:
         return None if action.alias is None else self._first(action.alias, names, trail)
 
     def _user(self, name: str, tag: str, context: _Context, trail: Trail) -> None:
-        user = self.users.find(name)
-        if user is None:
-            raise self.refusal(_UNKNOWN, trail, f'there is no user "{name}"')
+        user = self._find(name, context.action.userbase, trail)
         # Mail that another user receives for all is not this one's to forward.
         if trail.forwarded or context.action.user not in ("", name):
             targets: tuple[Target, ...] | None = ()
@@ -189,6 +187,16 @@ class _Expansion:
             self._each(targets, _Context(context.address, context.action, user), trail)
         elif targets is not None:
             self._deliver(Destination(context.address, name, tag), context, trail)
+
+    def _find(self, name: str, userbase: Table | None, trail: Trail) -> User:
+        user = self.users.find(name) if userbase is None else find_userinfo(userbase, name)
+        if userbase is not None:
+            home = None if user is None else f"{user.uid}:{user.gid}:{user.home}"
+            self._hear(userbase, name, home, trail)
+        if user is None:
+            where = f" in table {userbase.name}" if userbase else ""
+            raise self.refusal(_UNKNOWN, trail, f'there is no user "{name}"{where}')
+        return user
 
     def _deliver(self, destination: Destination, context: _Context, trail: Trail) -> None:
         """One envelope for this machine, where the action has one to give."""
@@ -300,11 +308,14 @@ class _Expansion:
     def _first(self, table: Table, keys: Iterable[str], trail: Trail) -> str | None:
         for key in keys:
             value = table.lookup(key)
-            _log_lookup.debug('table %s: "%s" -> %s', table.name, key, value)
-            self.watch.asked(trail, table, key, value)
+            self._hear(table, key, value, trail)
             if value is not None:
                 return value
         return None
+
+    def _hear(self, table: Table, key: str, value: str | None, trail: Trail) -> None:
+        _log_lookup.debug('table %s: "%s" -> %s', table.name, key, value)
+        self.watch.asked(trail, table, key, value)
 
 
 def _text(destination: Destination) -> str:

@@ -102,6 +102,7 @@ class _Writer:
         yield from self._table("alias", action.alias)
         yield from self._table("virtual", action.virtual)
         yield _option("user", action.user)
+        yield from self._table("userbase", action.userbase)
 
     def _relay(self, relay: Relay) -> Iterator[str]:
         yield "relay"

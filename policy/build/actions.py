@@ -10,6 +10,7 @@ from policy.build.workbench import Workbench
 from policy.config import AnyAction, Command, ExpandOnly, ForwardOnly, Lmtp, Maildir, Mbox, Relay, Smarthost
 from policy.grammar.syntax import ActionStatement, Given, Options, Word
 from policy.smarthost import SmarthostSyntaxError, parse_smarthost
+from policy.tables.service import ANY, USERINFO, Service
 from policy.tables.services import ip_address
 from policy.tables.table import Shape, Table
 from spool.address import AddressSyntaxError, is_domain, parse_address
@@ -50,6 +51,7 @@ class _Local(TypedDict):
     alias: Table | None
     virtual: Table | None
     user: str
+    userbase: Table | None
 
 
 def _local(bench: Workbench, statement: ActionStatement) -> _Local:
@@ -60,6 +62,7 @@ def _local(bench: Workbench, statement: ActionStatement) -> _Local:
         "alias": _mapping(bench, options.find("alias")),
         "virtual": _mapping(bench, options.find("virtual")),
         "user": _user(bench, statement),
+        "userbase": _mapping(bench, options.find("userbase"), USERINFO),
     }
 
 
@@ -68,8 +71,8 @@ def _ttl(options: Options) -> int | None:
     return given.number().value if given else None
 
 
-def _mapping(bench: Workbench, given: Given | None) -> Table | None:
-    return bench.shelf.use(given.table(), Shape.MAPPING, f'"{given.word}"') if given else None
+def _mapping(bench: Workbench, given: Given | None, service: Service = ANY) -> Table | None:
+    return bench.shelf.use(given.table(), Shape.MAPPING, f'"{given.word}"', service) if given else None
 
 
 def _user(bench: Workbench, statement: ActionStatement) -> str:

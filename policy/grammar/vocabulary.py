@@ -100,7 +100,7 @@ LOCAL_OPTIONS: Final = {
         Option("alias", Takes.TABLE, group="alias or virtual"),
         Option("virtual", Takes.TABLE, group="alias or virtual"),
         Option("user", Takes.STRING),
-        Option("userbase", Takes.TABLE, later="users out of a table"),
+        Option("userbase", Takes.TABLE),
         Option("wrapper", Takes.STRING, later="wrappers"),
     ),
 }

@@ -45,6 +45,7 @@ def _one_or_list(words: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 _ARGUMENTS: Final[Mapping[str, st.SearchStrategy[str]]] = {
     "alias": _MAPPINGS,
     "virtual": _MAPPINGS,
+    "userbase": st.just("<pairs>") | st.just('{ ann = "1001:1001:/home/ann" }'),
     "pki": st.just("box"),
     "hostname": _DOMAINS,
     "helo": _one_or_list(_DOMAINS),

@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from delivery.deposit import Refused, ToCommand, ToMaildir, ToMbox
+from delivery.identity import Identity
 from delivery.planning import Plan, Planner, local_header
 from policy.config import Command, LocalAction, Maildir, Mbox
+from policy.tables.inline import InlineTable
 from spool.address import Address
 from spool.intent import MboxIntent
 from spool.layout import Layout
@@ -171,3 +173,43 @@ def test_what_an_earlier_attempt_or_an_earlier_process_may_have_left_is_looked_f
     one: Claimed, expected: bool
 ) -> None:
     assert plan(one, Mbox(name="local"), since=1000).deposit.tried_before is expected
+
+
+USERBASE = InlineTable.of_mapping("people", {"ann": "4001:4002:/srv/ann", "bad": "ann"})
+
+
+def test_a_userbase_says_who_a_recipient_is_and_where_the_home_is() -> None:
+    action = Maildir(name="local", path="~/Mail", userbase=USERBASE)
+    made = plan(claimed("ann"), action)
+    assert made.who == Identity("ann", 4001, 4002, (4002,), "/srv/ann")
+    assert isinstance(made.deposit.method, ToMaildir)
+    assert made.deposit.method.path == "/srv/ann/Mail"
+
+
+def test_a_command_of_a_forward_runs_as_its_user_in_the_userbase() -> None:
+    action = Mbox(name="local", userbase=USERBASE)
+    made = plan(claimed("ann", target="|vacation"), action)
+    assert (made.who.name, made.who.uid) == ("ann", 4001)
+    assert isinstance(made.deposit.method, ToCommand)
+    assert made.deposit.method.folder == "/srv/ann"
+
+
+def test_one_user_for_all_is_the_system_s_and_the_recipient_s_home_the_userbase_s() -> None:
+    action = Maildir(name="local", path="%{user.directory}/Mail", user=ME.pw_name, userbase=USERBASE)
+    made = plan(claimed("ann"), action)
+    assert made.who.uid == ME.pw_uid
+    assert isinstance(made.deposit.method, ToMaildir)
+    assert made.deposit.method.path == "/srv/ann/Mail"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("bob", 'no user "bob" in table people'),
+        ("bad", 'table people: the value of "bad" is not uid:gid:home'),
+    ],
+)
+def test_a_user_whom_the_userbase_does_not_describe_any_more_waits(name: str, text: str) -> None:
+    outcome = refused(claimed(name), Mbox(name="local", userbase=USERBASE))
+    assert isinstance(outcome, Deferred)
+    assert outcome.reply.text == text

@@ -341,3 +341,34 @@ async def test_expand_only_takes_commands_and_files(configured: Configured) -> N
     config = office(configured, "log |logger, /dev/null\n", EXPAND_ONLY)
     assert await ends(config, "log@localhost") == ["|logger", f"{configured.layout.root}/dev/null"]
     assert await ends(config, "ann@localhost", ann="|vacation") == ["|vacation"]
+
+
+# Users out of a table
+
+
+PEOPLE = """
+action "people" maildir userbase { ann = "4001:4002:/srv/ann", su = "0:0:/srv/su" } alias { team = "ann, zoe" }
+match for local action "people"
+"""
+
+
+async def test_the_users_of_an_action_may_come_out_of_a_table(configured: Configured) -> None:
+    config = configured.load(PEOPLE)
+    assert await ends(config, "ann+x@localhost") == ["ann"]
+    refused = await refusal(config, "bob@localhost")
+    assert refused.reply == Reply(550, "5.1.1", "Invalid recipient: <bob@localhost>")
+    assert refused.reason.startswith('<bob@localhost>: there is no user "bob" in table ')
+    assert (await refusal(config, "team@localhost")).reply.status == "5.1.1"
+
+
+async def test_the_forward_of_a_user_out_of_a_table_lies_in_the_home_that_the_table_names(
+    configured: Configured,
+) -> None:
+    files = FakeForwards({})
+    recipient = Recipient(Address("ann", "localhost"))
+    await admit(configured.load(PEOPLE), REPORT_FACTS, recipient, USERS, files)
+    assert set(files.asked) == {User("ann", 4001, 4002, "/srv/ann")}
+
+
+async def test_nobody_with_root_s_number_uses_commands_in_a_forward(configured: Configured) -> None:
+    assert (await refusal(configured.load(PEOPLE), "su@localhost", su="|sh")).reply.status == "4.2.4"
