@@ -26,8 +26,8 @@ from policy.tables.table import Table
 _OTHERS: Final = stat.S_IRWXO
 
 #: What a ``from`` or ``for`` says, to be compared.
-_Key: TypeAlias = tuple[str, tuple[str, ...], bool]
-_EVERYBODY: Final[_Key] = ("any", (), False)
+_Key: TypeAlias = tuple[str, tuple[str, ...], bool, bool]
+_EVERYBODY: Final[_Key] = ("any", (), False, False)
 
 
 def check(bench: Workbench, assembled: Assembled, name: ServerName) -> None:
@@ -74,8 +74,10 @@ def _is_for_nobody(rule: Rule) -> bool:
 def _covers(first: Rule, later: Rule) -> bool:
     if not _from_covers(first.source, later.source):
         return False
-    conditions = {(each.what, _table_key(each.table), each.negated) for each in later.conditions}
-    return all((each.what, _table_key(each.table), each.negated) in conditions for each in first.conditions)
+    conditions = {(each.what, _table_key(each.table), each.negated, each.is_regex) for each in later.conditions}
+    return all(
+        (each.what, _table_key(each.table), each.negated, each.is_regex) in conditions for each in first.conditions
+    )
 
 
 def _from_covers(first: From, later: From) -> bool:
@@ -85,7 +87,7 @@ def _from_covers(first: From, later: From) -> bool:
 
 
 def _key(part: From | For) -> _Key:
-    return part.form, _table_key(part.table), part.negated
+    return part.form, _table_key(part.table), part.negated, part.is_regex
 
 
 def _table_key(table: Table | None) -> tuple[str, ...]:

@@ -17,12 +17,14 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from policy.config import AnyCondition, Condition, Config, Facts, For, From, Rule
-from policy.tables.services import has_address, has_domain, has_source, has_string, ip_address
+from policy.tables.services import has_address, has_domain, has_regex, has_source, has_string, ip_address
 from policy.tables.table import Table
 from spool.address import Address, AddressSyntaxError, parse_address
 
 #: How the submission socket is written where an IP address could stand.
 LOCAL_SOURCE: Final = "local"
+#: What regular expressions see of the null sender.
+NO_ADDRESS: Final = "@"
 
 _log = logging.getLogger("policy.ruleset")
 
@@ -134,11 +136,13 @@ def _login_holds(asked: From | Condition, config: Config, facts: Facts) -> bool:
 
 def _is_listed(asked: AnyCondition, has: Callable[[Table, str], bool], key: str) -> bool:
     assert asked.table is not None
-    return has(asked.table, key)
+    return has_regex(asked.table, key) if asked.is_regex else has(asked.table, key)
 
 
 def _is_listed_address(asked: AnyCondition, config: Config, address: Address) -> bool:
     assert asked.table is not None
+    if asked.is_regex:
+        return has_regex(asked.table, str(address) or NO_ADDRESS)
     return has_address(asked.table, address, config.sub_addr_delim)
 
 

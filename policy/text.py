@@ -127,6 +127,7 @@ class _Writer:
         yield _flag("!", condition.negated)
         yield word
         yield condition.what if isinstance(condition, Condition) else condition.form
+        yield _flag("regex", condition.is_regex)
         yield from self._table("", condition.table)
 
     def _table(self, word: str, table: Table | None) -> Iterator[str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from policy.build.tables import entries_of
 from policy.build.workbench import Workbench
 from policy.config import Condition, For, From, Rule
-from policy.grammar.syntax import Given, RuleStatement, TableUse
+from policy.grammar.syntax import Given, RuleStatement
 from policy.suggestion import did_you_mean
-from policy.tables.patterns import network_of
+from policy.tables.service import ANY, NETADDR, REGEX
 from policy.tables.table import Shape, Table
 
 #: What the table of a condition must be; those that are not named here take both.
@@ -48,29 +47,22 @@ def _from(bench: Workbench, given: Given | None) -> From:
     if given is None:
         return From("local")
     table = _table(bench, given, f"from {given.word}")
-    if given.word == "src" and table:
-        _check_sources(bench, given.table(), table)
-    return From(given.word, table, given.negated)
+    return From(given.word, table, given.negated, given.is_regex)
 
 
 def _for(bench: Workbench, given: Given | None) -> For:
     if given is None:
         return For("local")
-    return For(given.word, _table(bench, given, f"for {given.word}"), given.negated)
+    return For(given.word, _table(bench, given, f"for {given.word}"), given.negated, given.is_regex)
 
 
 def _condition(bench: Workbench, given: Given) -> Condition:
-    return Condition(given.word, _table(bench, given, given.word), given.negated)
+    return Condition(given.word, _table(bench, given, given.word), given.negated, given.is_regex)
 
 
 def _table(bench: Workbench, given: Given, where: str) -> Table | None:
     if given.argument is None:
         return None
     wanted = _WANTED.get(where, _WANTED.get(given.word, Shape.EITHER))
-    return bench.shelf.use(given.table(), wanted, f'"{where}"')
-
-
-def _check_sources(bench: Workbench, use: TableUse, table: Table) -> None:
-    for word in entries_of(use, table):
-        if word.text.lower() != "local" and network_of(word.text) is None:
-            bench.complain(word.place, f'"{word.text}" is no IP address, network or "local"')
+    service = REGEX if given.is_regex else NETADDR if given.word == "src" else ANY
+    return bench.shelf.use(given.table(), wanted, f'"{where}"', service)

@@ -15,7 +15,6 @@ from policy.grammar.vocabulary import (
     DIRECTIVES,
     LISTEN_OPTIONS,
     LOCAL_OPTIONS,
-    REGEX_LATER,
     RELAY_OPTIONS,
     Option,
     Takes,
@@ -148,11 +147,12 @@ def option(cursor: Cursor, known: Mapping[str, Option], owner: str, noun: str = 
     if spec.later:
         cursor.complain(token.place, f'not supported yet: "{spec.word}" ({spec.later})')
     cursor.advance()
-    argument = _ARGUMENTS[spec.takes](cursor, spec.word)
+    is_regex = spec.takes in _TAKE_PATTERNS and cursor.accept_word("regex") is not None
+    argument = _ARGUMENTS[Takes.PATTERNS if is_regex else spec.takes](cursor, spec.word)
     modifier = cursor.accept_word(spec.modifier) if spec.modifier else None
     if modifier and spec.modifier_later:
         cursor.complain(modifier.place, f'not supported yet: "{spec.word} {spec.modifier}" ({spec.modifier_later})')
-    return Given(spec.word, token.place, argument, modifier is not None)
+    return Given(spec.word, token.place, argument, modifier is not None, is_regex=is_regex)
 
 
 def _supported(known: Mapping[str, Option]) -> list[str]:
@@ -200,12 +200,6 @@ def _at_table(cursor: Cursor) -> bool:
     return cursor.at_mark("<", "{") or cursor.token.is_string
 
 
-def _patterns(cursor: Cursor, word: str) -> Argument:
-    if regex := cursor.accept_word("regex"):
-        cursor.complain(regex.place, f'not supported yet: "{word} regex" ({REGEX_LATER})')
-    return table(cursor, f'{_A_TABLE} after "{word}"')
-
-
 def _names(cursor: Cursor, word: str) -> Argument:
     return literal(cursor) if cursor.at_mark("{") else cursor.string(f'a name after "{word}"')
 
@@ -214,16 +208,15 @@ def _mx(cursor: Cursor, word: str) -> Argument:
     return cursor.string(f'a host name after "{word} mx"') if cursor.accept_word("mx") else None
 
 
+_TAKE_PATTERNS: Final = frozenset({Takes.PATTERNS, Takes.MAYBE_PATTERNS})
 _ARGUMENTS: Final[Mapping[Takes, Callable[[Cursor, str], Argument]]] = {
     Takes.NOTHING: lambda _cursor, _word: None,
     Takes.STRING: lambda cursor, word: cursor.string(f'a string after "{word}"'),
     Takes.MAYBE_STRING: lambda cursor, word: cursor.string(word) if cursor.token.is_string else None,
     Takes.TABLE: lambda cursor, word: table(cursor, f'{_A_TABLE} after "{word}"'),
     Takes.MAYBE_TABLE: lambda cursor, _word: table(cursor) if _at_table(cursor) else None,
-    Takes.PATTERNS: _patterns,
-    Takes.MAYBE_PATTERNS: lambda cursor, word: (
-        _patterns(cursor, word) if _at_table(cursor) or cursor.at_word("regex") else None
-    ),
+    Takes.PATTERNS: lambda cursor, word: table(cursor, f'{_A_TABLE} after "{word}"'),
+    Takes.MAYBE_PATTERNS: lambda cursor, _word: table(cursor) if _at_table(cursor) else None,
     Takes.DELAY: lambda cursor, _word: delay(cursor),
     Takes.PORT: lambda cursor, _word: port(cursor),
     Takes.NAMES: _names,

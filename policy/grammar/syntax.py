@@ -54,6 +54,8 @@ class Given(NamedTuple):
     modified: bool = False
     #: Whether ``!`` stood before it.
     negated: bool = False
+    #: Whether ``regex`` stood before its table.
+    is_regex: bool = False
 
     def string(self) -> Word:
         """Its argument, which the grammar made a string."""

@@ -187,6 +187,3 @@ LATER: Final[Mapping[str, str]] = {
     "scheduler": "limits of the scheduler",
     "srs": "the sender rewriting scheme",
 }
-
-#: How regular expressions are announced in a rule.
-REGEX_LATER: Final = "regular expressions"

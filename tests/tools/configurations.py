@@ -35,6 +35,8 @@ _MAPPINGS: Final = st.sampled_from(["<pairs>", "<file>", '{ root = ann, bob => "
 _URLS: Final = st.sampled_from(
     ["smtp://h.example", "smtps://me@h.example", "smtp+tls://h.example:587", "h.example", '"lmtp://[::1]:24"']
 )
+#: One of them is none.
+_EXPRESSIONS: Final = st.sampled_from(['"^a\\\\S+$"', '{ "x|Y", "[[:digit:]]" }', '"("', "<words>"])
 
 
 def _one_or_list(words: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -85,6 +87,8 @@ _BY_KIND: Final = {
 def _option(draw: st.DrawFn, owner: str, option: Option) -> str:
     by_kind = _BY_KIND[option.takes]
     argument = draw(_BY_OWNER.get(f"{owner} {option.word}", _ARGUMENTS.get(option.word, by_kind)))
+    if option.takes in (Takes.PATTERNS, Takes.MAYBE_PATTERNS) and argument and draw(st.booleans()):
+        argument = f"regex {draw(_EXPRESSIONS)}"
     modifier = option.modifier if option.modifier and not option.modifier_later and draw(st.booleans()) else ""
     return " ".join(part for part in (option.word, argument, modifier) if part)
 

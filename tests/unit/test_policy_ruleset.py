@@ -171,6 +171,50 @@ def test_every_condition_of_a_rule_must_hold(
     assert holds(configured, f"from any for any {conditions}", facts) is expected
 
 
+REGEX = [
+    ('tag regex "^in"', changed(STRANGER, tag="Inside"), True),
+    ('tag regex "^side"', changed(STRANGER, tag="Inside"), False),
+    ('helo regex { "^x", "EXAMPLE\\.net$" }', STRANGER, True),
+    ('! helo regex "example"', STRANGER, False),
+    ('auth regex "^a..$"', changed(STRANGER, login="ann"), True),
+    ('auth regex "@example"', changed(STRANGER, login="ann@example.net"), True),
+    ('auth regex "."', changed(STRANGER, login=""), False),
+    ('mail-from regex "^ann@"', STRANGER, True),
+    ('mail-from regex "^@$"', changed(STRANGER, mail_from=NULL_SENDER), True),
+    ('rcpt-to regex "[0-9]"', STRANGER, False),
+    ('rcpt-to regex "^bob@.*\\.com$"', STRANGER, True),
+]
+
+
+@pytest.mark.parametrize(("conditions", "facts", "expected"), REGEX)
+def test_regular_expressions_are_found_anywhere_whatever_the_case(
+    configured: Configured, conditions: str, facts: Facts, expected: bool
+) -> None:
+    assert holds(configured, f"from any for any {conditions}", facts) is expected
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ('from src regex "^198\\.51\\." for any', True),
+        ('! from src regex "^198\\.51\\." for any', False),
+        ('from rdns regex "^mx[0-9]*\\.Example" for any', True),
+        ('from auth regex "." for any', False),
+        ('from mail-from regex "^ann" for any', True),
+        ('from any for domain regex "^example\\.(com|org)$"', True),
+        ('from any ! for domain regex "ample"', False),
+        ('from any for rcpt-to regex "^BOB@"', True),
+    ],
+)
+def test_from_and_for_take_regular_expressions(configured: Configured, conditions: str, expected: bool) -> None:
+    assert holds(configured, conditions, NAMED) is expected
+
+
+def test_a_wrong_expression_is_found_when_the_configuration_is_read(configured: Configured) -> None:
+    (error,) = configured.errors('match mail-from regex { "a", "(b" } for any reject\n')
+    assert error.startswith('1:30: "(b" is no regular expression')
+
+
 INTERNAL = [
     ("from local", True),
     ("from any", True),
