@@ -15,7 +15,7 @@ from policy.build.assembly import Assembled
 from policy.build.workbench import Workbench
 from policy.config import Auth, Config, For, From, Relay, Rule
 from policy.errors import Place, TableUnavailable
-from policy.grammar.syntax import Given, NamedTable, Script
+from policy.grammar.syntax import Given, LiteralTable, NamedTable, Script
 from policy.server_name import ServerName, mailname_path
 from policy.suggestion import did_you_mean
 from policy.tables.file import FileTable
@@ -34,6 +34,7 @@ def check(bench: Workbench, assembled: Assembled, name: ServerName) -> None:
     """Note every doubt among the bench's findings."""
     _check_name(bench, name)
     _check_rules(bench, assembled.config)
+    _check_domains(bench, assembled.config)
     _check_actions(bench, assembled.config)
     _check_tables(bench)
     _check_secrets(bench, assembled.config)
@@ -65,6 +66,20 @@ def _check_rules(bench: Workbench, config: Config) -> None:
             message = f"this rule can never match: everything it says is matched at {covering.place} already"
             bench.warn(statement.place, message)
         earlier[_key(rule.destination)].append(rule)
+
+
+def _check_domains(bench: Workbench, config: Config) -> None:
+    for rule, statement in zip(config.rules, bench.script.rules, strict=True):
+        given = statement.destination
+        if rule.destination.form != "domain" or rule.destination.is_regex or given is None:
+            continue
+        if not isinstance(given.argument, LiteralTable):
+            continue
+        for word in given.argument.keys:
+            if "@" in word.text:
+                local, _, domain = word.text.rpartition("@")
+                meant = f'for rcpt-to "{word.text}"' if local else f'for domain "{domain}"'
+                bench.warn(word.place, f'"{word.text}" is no domain, so it never matches; did you mean: {meant}?')
 
 
 def _is_for_nobody(rule: Rule) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, TypedDict
 
+from policy.build.specifiers import specifier_trouble
 from policy.build.tables import entries_of
 from policy.build.workbench import Workbench
 from policy.config import AnyAction, Command, ExpandOnly, ForwardOnly, Lmtp, Maildir, Mbox, Relay, Smarthost
@@ -94,13 +95,20 @@ def _maildir_path(bench: Workbench, method: Given) -> str:
     word = method.string()
     if not word.text.startswith(("/", "~/", "%{")):
         bench.complain(word.place, f'expected a path that begins with "/" or "~/", found "{word.text}"')
+    _check_specifiers(bench, word)
     return bench.layout.inside(word.text)
 
 
 def _command(bench: Workbench, word: Word) -> str:
     if not word.text.strip():
         bench.complain(word.place, "an empty string is no command")
+    _check_specifiers(bench, word)
     return word.text
+
+
+def _check_specifiers(bench: Workbench, word: Word) -> None:
+    if trouble := specifier_trouble(word.text):
+        bench.complain(word.place, trouble)
 
 
 def _lmtp_destination(bench: Workbench, word: Word) -> str:

@@ -165,7 +165,7 @@ def _hint(word: str, known: Mapping[str, Option]) -> str:
     if "?" in hint or "since" in hint:
         return hint
     owners = [owner for owner, options in _OWNERS.items() if word in options]
-    return f"; it is an option of {' and '.join(owners)}" if owners else did_you_mean(word, _supported(known))
+    return f"; it is an option of {', '.join(owners)}" if owners else did_you_mean(word, _supported(known))
 
 
 def _a(noun: str) -> str:

@@ -42,10 +42,14 @@ def match(cursor: Cursor, script: Script, place: Place) -> None:
 
 
 def _join(cursor: Cursor, draft: _Draft) -> None:
-    if cursor.goes_on(*_READERS) and not (draft.rejects or draft.action):
-        place = cursor.token.place
+    if not cursor.goes_on(*_READERS) or draft.rejects or draft.action:
+        return
+    place = cursor.token.place
+    if place.source[: place.column].rstrip().endswith("\\"):
+        cursor.complain(place, 'blanks behind the "\\" keep it from joining the lines')
+    else:
         cursor.complain(place, 'the rule seems to go on in the next line: expected "\\" at the end of this one')
-        cursor.advance()
+    cursor.advance()
 
 
 def _part(cursor: Cursor, draft: _Draft) -> None:
@@ -87,6 +91,7 @@ def _from(cursor: Cursor, draft: _Draft, negated: bool) -> None:
     text = cursor.token.text
     if cursor.token.is_string and text not in FROM_FORMS and network_of(text):
         cursor.fail(cursor.token.place, f'"from" takes an address only after "src"; did you mean: src "{text}"?')
+    _check_negation(cursor, "from")
     form = option(cursor, FROM_FORMS, '"from"', "form")._replace(negated=negated)
     if form.word == "mail-from":
         # smtpd.conf(5): short for "from any mail-from", and "!" is about the sender.
@@ -100,8 +105,16 @@ def _for(cursor: Cursor, draft: _Draft, negated: bool) -> None:
     cursor.advance()
     text = cursor.token.text
     if cursor.token.is_string and text not in FOR_FORMS and "." in text:
-        cursor.fail(cursor.token.place, f'"for" takes a domain only after "domain"; did you mean: domain "{text}"?')
+        local, _, domain = text.rpartition("@")
+        meant = f'rcpt-to "{text}"' if local else f'domain "{domain}"'
+        cursor.fail(cursor.token.place, f'"for" takes a domain only after "domain"; did you mean: {meant}?')
+    _check_negation(cursor, "for")
     draft.destination = option(cursor, FOR_FORMS, '"for"', "form")._replace(negated=negated)
+
+
+def _check_negation(cursor: Cursor, word: str) -> None:
+    if cursor.at_mark("!"):
+        cursor.fail(cursor.token.place, f'"!" stands before "{word}"')
 
 
 def _condition(cursor: Cursor, draft: _Draft, negated: bool) -> None:

@@ -98,8 +98,15 @@ def _fail_second_word(cursor: Cursor, directive: str) -> NoReturn:
     if later := LATER.get(f"{directive} {token.text}"):
         cursor.fail(token.place, f'not supported yet: "{directive} {token.text}" ({later})')
     if token.is_string:
-        cursor.fail(token.place, f'unknown setting "{directive} {token.text}"{did_you_mean(token.text, known)}')
+        cursor.fail(token.place, f'unknown setting "{directive} {token.text}"{_second_hint(directive, token.text)}')
     cursor.fail_expecting(" or ".join(f'"{word}"' for word in known) + f' after "{directive}"')
+
+
+def _second_hint(directive: str, word: str) -> str:
+    known = DIRECTIVES[directive]
+    later = [each.partition(" ")[2] for each in LATER if each.startswith(f"{directive} ")]
+    hint = did_you_mean(word, [*known, *later])
+    return hint if hint.endswith("?") else did_you_mean(word, known)
 
 
 def _smtp_limits(cursor: Cursor, script: Script) -> None:

@@ -81,7 +81,9 @@ def _fail_directive(cursor: Cursor) -> NoReturn:
     if token.kind is Kind.KEYWORD:
         cursor.advance()
         if cursor.at_mark("="):
-            cursor.fail(token.place, f'"{token.text}" is a word of the language, so it cannot be the name of a macro')
+            cursor.lexer.macros.broken.add(token.text)
+            said = f'"{token.text}" is a word of the language, so it can be the name of a macro only in quotes'
+            cursor.fail(token.place, said)
         hint = _JOIN if _goes_on(token) else did_you_mean("", DIRECTIVES)
         cursor.fail(token.place, f'no directive begins with "{token.text}"{hint}')
     cursor.fail_expecting(f"a directive ({', '.join(DIRECTIVES)}) or NAME = VALUE")

@@ -75,6 +75,15 @@ def test_a_rule_for_nobody_never_matches(configured: Configured, conditions: str
     assert warning == '1: this rule can never match: "any" leaves nothing to "!"'
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("@example.org", 'for domain "example.org"'), ("ann@example.org", 'for rcpt-to "ann@example.org"')],
+)
+def test_an_address_where_a_domain_is_wanted_is_noticed(configured: Configured, written: str, meant: str) -> None:
+    warnings = configured.warnings(f'match from any for domain {{ a, "{written}" }} reject\n')
+    assert warnings == [f'1: "{written}" is no domain, so it never matches; did you mean: {meant}?']
+
+
 def test_an_action_that_no_rule_uses_is_noticed(configured: Configured) -> None:
     assert configured.warnings('action "a" mbox\nmatch for any reject\n') == ['1: no rule uses action "a"']
 
