@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from policy.limits import Limits
 from policy.tables.table import Table
 from spool.address import NULL_SENDER, Address
 
@@ -290,6 +291,9 @@ class Config:
     local_addresses: frozenset[str] = frozenset()
     #: The folder that stands before absolute paths of files in tables; empty for none.
     root: str = ""
+    limits: Limits = field(default_factory=Limits)
+    #: Commands that ``wrapper`` options name.
+    wrappers: Mapping[str, str] = field(default_factory=dict)
 
     def ttl_of(self, action: str) -> int:
         """How long mail for the action ``action`` may wait, in milliseconds."""

@@ -25,6 +25,11 @@ class Route:
     #: The smarthosts to try in order; empty for MX and local actions.
     hosts: tuple[Smarthost, ...] = ()
 
+    @property
+    def relay(self) -> str:
+        """By what name ``mta limit for domain`` means it: the first smarthost, or the destination's domain."""
+        return self.hosts[0].host if self.hosts else self.key
+
 
 @dataclass(frozen=True, slots=True)
 class Unroutable:

@@ -11,10 +11,11 @@ but that it worked, and that of a bounded number.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from policy.config import AnyAction, Command, ExpandOnly, ForwardOnly, Lmtp, Maildir, Mbox, Relay
+from policy.limits import Limits as PolicyLimits
 
 
 class Traffic(enum.Enum):
@@ -81,22 +82,48 @@ def traffic_of(action: AnyAction | None) -> Traffic:
     return Traffic.RELAY if isinstance(action, Relay) else Traffic.LOCAL
 
 
-def bounds_of(action: AnyAction | None) -> Bounds:
-    """How many sessions a route by this action may have; None is the lane of reports."""
+def room_of(traffic: Traffic, limits: PolicyLimits) -> Room:
+    """What the operator's limits leave of a kind of traffic, or add to it."""
+    room = ROOM[traffic]
+    if traffic is not Traffic.REPORTS and limits.scheduler.max_inflight is not None:
+        room = replace(room, in_flight=limits.scheduler.max_inflight)
+    sessions = limits.mda.max_session if traffic is Traffic.LOCAL else None
+    if sessions is not None:
+        room = replace(room, sessions=sessions, strangers=sessions, probes=min(room.probes, sessions))
+    return room
+
+
+def bounds_of(action: AnyAction | None, relay: str = "", limits: PolicyLimits | None = None) -> Bounds:
+    """How many sessions a route by this action may have; None is the lane of reports.
+
+    ``relay`` is the domain or the smarthost that a relaying route leads to.
+    """
+    limits = limits or PolicyLimits()
     match action:
         case None:
             return _REPORTS
         case Relay():
-            return _RELAY
+            mta = limits.of_relay(relay)
+            return _bounded(_RELAY, mta.max_conn_per_relay, mta.max_conn_per_domain)
         case Mbox():
             return _MBOX
         case Maildir():
-            return _MAILDIR
+            return _capped(_MAILDIR, limits.mda.max_session_per_user)
         case Command() | ForwardOnly() | ExpandOnly():
             # The latter two have nothing but what aliases and .forward files name: commands and files.
-            return _COMMAND
+            return _bounded(_COMMAND, limits.mda.max_session_per_user)
         case Lmtp():
-            return _LMTP
+            return _bounded(_LMTP, limits.mda.max_session_per_user)
+
+
+def _bounded(bounds: Bounds, *most: int | None) -> Bounds:
+    """With the least of ``most`` in place of its own, where one is set."""
+    given = [each for each in most if each is not None]
+    return Bounds(min(bounds.first, *given), min(given)) if given else bounds
+
+
+def _capped(bounds: Bounds, most: int | None) -> Bounds:
+    return bounds if most is None else Bounds(min(bounds.first, most), min(bounds.most, most))
 
 
 @dataclass(slots=True)
@@ -159,6 +186,9 @@ class Limits:
         load = self._loads.get(name)
         if load is None:
             load = self._loads[name] = RouteLoad(bounds, bounds.first, is_proven=name in self._proven)
+        elif load.bounds != bounds:
+            # The operator has changed them meanwhile.
+            load.bounds, load.allowed = bounds, min(load.allowed, bounds.most)
         load.lanes += 1
         return load
 

@@ -24,7 +24,7 @@ import anyio
 from policy.config import Config
 from scheduler.adoption import Adoption
 from scheduler.health import Health
-from scheduler.limits import ROOM, Traffic
+from scheduler.limits import Traffic, room_of
 from scheduler.planner import Planner
 from scheduler.pool import LaneInHand, Pool
 from scheduler.recorder import Ended, Recorder
@@ -70,7 +70,7 @@ class Runner:
         self._spool = spool
         self._config = config
         targets = Targets(config)
-        self._pools = {traffic: Pool(room, targets) for traffic, room in ROOM.items()}
+        self._pools = {traffic: Pool(room_of(traffic, config().limits), targets) for traffic in Traffic}
         self._planner = Planner(spool, config, self._pools, targets)
         self._recorder = Recorder(spool, self._was_recorded)
         self._sweeper = Sweeper(spool, config)
@@ -135,8 +135,11 @@ class Runner:
 
     async def reconfigured(self) -> None:
         """Bring queued mail in line with the configuration that ``config`` answers now."""
-        adoption = await Adoption.prepare(self._spool, self._config())
+        config = self._config()
+        adoption = await Adoption.prepare(self._spool, config)
         async with self.standstill():
+            for traffic, pool in self._pools.items():
+                pool.room = room_of(traffic, config.limits)
             await adoption.move()
             await self._planner.find_strays()
         await adoption.finish()

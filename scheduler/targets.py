@@ -60,4 +60,5 @@ def target_of(config: Config, lane: Lane) -> Target | Unroutable:
         return route
     if isinstance(route.action, LocalAction) and not lane.key:
         return Unroutable(f'action "{lane.action}" delivers to users now, but this mail was queued for a relay')
-    return Target(route.name, route, route.action, traffic_of(route.action), bounds_of(route.action))
+    bounds = bounds_of(route.action, route.relay, config.limits)
+    return Target(route.name, route, route.action, traffic_of(route.action), bounds)

@@ -57,6 +57,8 @@ def assemble(bench: Workbench, name: ServerName) -> Assembled:
         frozenset({"localhost", name.name.lower(), name.name.lower().partition(".")[0], *addresses}),
         addresses,
         bench.layout.root,
+        limits=script.limits,
+        wrappers={name: command.text for name, command in script.wrappers.items()},
     )
     return Assembled(config, tuple(listeners))
 

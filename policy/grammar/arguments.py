@@ -72,6 +72,16 @@ def count(cursor: Cursor) -> Number:
     return Number(int(word.text), word.place)
 
 
+def whole(cursor: Cursor) -> Number:
+    """A number of at least 0."""
+    word = _number_as_word(cursor)
+    if word is None:
+        cursor.fail_expecting("a number")
+    if not 0 <= int(word.text) < 1 << 31:
+        cursor.fail(word.place, f"{word.text} is not a number of at least 0")
+    return Number(int(word.text), word.place)
+
+
 def port(cursor: Cursor) -> Number:
     """A number from 1 to 65535, or a service's name."""
     what = 'a port (1 to 65535) or a service such as "submission"'

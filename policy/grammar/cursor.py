@@ -126,6 +126,10 @@ class Cursor:
         """Note an error and go on."""
         self._findings.append(Finding.at(place, message))
 
+    def warn(self, place: Place, message: str) -> None:
+        """Note something doubtful and go on."""
+        self._findings.append(Finding.at(place, message, is_warning=True))
+
     def fail(self, place: Place, message: str) -> NoReturn:
         """Give the directive up. Without a message, because everything has been said."""
         if self._long_quote and message:

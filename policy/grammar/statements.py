@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NoReturn, TypeAlias
 
 from policy.errors import Finding, Place
-from policy.grammar import declarations, rule, settings
+from policy.grammar import declarations, limits, rule, settings
 from policy.grammar.cursor import Cursor, Misread
 from policy.grammar.former import refuse_former
 from policy.grammar.syntax import Script, Word
@@ -31,8 +31,11 @@ _DIRECTIVES: Final[Mapping[str, Callable[[Cursor, Script, Place], None]]] = {
     "ca": settings.ca,
     "listen": declarations.listen,
     "match": rule.match,
+    "mda": limits.mda,
+    "mta": limits.mta,
     "pki": settings.pki,
     "queue": settings.queue,
+    "scheduler": limits.scheduler,
     "smtp": settings.smtp,
     "table": declarations.table,
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from policy.errors import Place
+from policy.limits import Limits
 
 
 class Word(NamedTuple):
@@ -166,7 +167,10 @@ class Script:
     max_recipients: int | None = None
     sub_addr_delim: str | None = None
     ciphers: Word | None = None
+    limits: Limits = field(default_factory=Limits)
+    #: Commands by the names of their ``mda wrapper`` lines.
+    wrappers: dict[str, Word] = field(default_factory=dict)
 
     def names(self, kind: str) -> list[str]:
-        """The names of all actions, tables, pkis or cas that were begun."""
+        """The names of all actions, tables, pkis, cas or wrappers that were begun."""
         return sorted(name for begun, name in self.begun if begun == kind)

@@ -166,8 +166,11 @@ DIRECTIVES: Final[Mapping[str, tuple[str, ...]]] = {
     "include": (),
     "listen": ("on",),
     "match": ("reject", "action", "from", "for"),
+    "mda": ("limit", "wrapper"),
+    "mta": ("limit", "max-deferred"),
     "pki": (),
     "queue": ("ttl",),
+    "scheduler": ("limit",),
     "smtp": ("ciphers", "limit", "max-message-size", "sub-addr-delim"),
     "table": (),
 }
@@ -179,11 +182,10 @@ SMTP_LIMITS: Final = ("max-mails", "max-rcpt")
 LATER: Final[Mapping[str, str]] = {
     "admd": "filters",
     "filter": "filters",
-    "mda": "limits of local delivery and wrappers",
-    "mta": "limits of relaying",
+    "mda wrapper": "wrappers of commands",
+    "mta limit": "limits of relaying",
     "proc": "filters",
     "queue compression": "compression of the queue",
     "queue encryption": "encryption of the queue",
-    "scheduler": "limits of the scheduler",
     "srs": "the sender rewriting scheme",
 }

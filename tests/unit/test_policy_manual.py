@@ -14,6 +14,7 @@ import pytest
 from policy.grammar import vocabulary
 from policy.grammar.vocabulary import DIRECTIVES, LATER, SMTP_LIMITS, Option
 from policy.lexer import KEYWORDS
+from policy.limits import MDA_KEYS, SCHEDULER_KEYS
 from policy.pki import selfsigned
 from tests.tools.configured import Configured
 
@@ -59,8 +60,10 @@ def test_every_word_that_is_supported_is_in_the_manual_and_the_reverse() -> None
     supported |= {
         option.modifier for option in options() if option.modifier and not (option.later or option.modifier_later)
     }
-    supported |= {*DIRECTIVES, *SMTP_LIMITS, *OTHERS}
-    supported.update(*DIRECTIVES.values())
+    supported |= {*DIRECTIVES, *SMTP_LIMITS, *MDA_KEYS, *SCHEDULER_KEYS, *OTHERS}
+    supported |= {
+        second for first, seconds in DIRECTIVES.items() for second in seconds if f"{first} {second}" not in LATER
+    }
     body = MANUAL.replace(section("later words"), "")
     assert commands(body) == supported
 
