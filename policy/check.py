@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 from policy.build.assembly import Assembled
 from policy.build.workbench import Workbench
+from policy.check_circles import check_circles
 from policy.config import Auth, Config, For, From, Relay, Rule
 from policy.errors import Place, TableUnavailable
 from policy.grammar.syntax import Given, LiteralTable, NamedTable, Script
@@ -40,6 +41,7 @@ def check(bench: Workbench, assembled: Assembled, name: ServerName) -> None:
     _check_secrets(bench, assembled.config)
     _check_hashes(bench)
     _check_logins(bench, assembled)
+    check_circles(bench, assembled.config)
 
 
 def _check_name(bench: Workbench, name: ServerName) -> None:

@@ -16,7 +16,7 @@ smtpd.conf(5), aliases(5), forward(5) of OpenSMTPD.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -33,6 +33,7 @@ from policy.forward import (
     parse_forward,
 )
 from policy.included import read_list
+from policy.lookup_order import alias_keys, virtual_keys, virtual_name_keys
 from policy.ruleset import match
 from policy.tables.passwd import User, Users
 from policy.tables.services import find_userinfo, split_tag
@@ -151,7 +152,7 @@ class _Expansion:
         return rule
 
     def _virtual(self, table: Table, context: _Context, trail: Trail) -> None:
-        value = self._first(table, _virtual_keys(context.address, self.config.sub_addr_delim), trail)
+        value = self._first(table, virtual_keys(context.address, self.config.sub_addr_delim), trail)
         if value is None:
             raise self.refusal(_UNKNOWN, trail, f"<{context.address}> is not in table {table.name}")
         self._targets(value, context, trail)
@@ -164,16 +165,17 @@ class _Expansion:
                 return
             trail = self.at = trail.named(name, key)
             self.watch.name(trail, name)
-            value = self._alias((name, plain) if tag else (name,), context.action, trail)
+            value = self._alias(name, context.action, trail)
             if value is not None:
                 self._targets(value, _Context(context.address, context.action), trail)
                 return
         self._user(plain, tag or trail.tag, context, trail)
 
-    def _alias(self, names: tuple[str, ...], action: AnyLocalAction, trail: Trail) -> str | None:
+    def _alias(self, name: str, action: AnyLocalAction, trail: Trail) -> str | None:
+        delimiter = self.config.sub_addr_delim
         if action.virtual is not None:
-            return self._first(action.virtual, (*(f"{each}@" for each in names), *names), trail)
-        return None if action.alias is None else self._first(action.alias, names, trail)
+            return self._first(action.virtual, virtual_name_keys(name, delimiter), trail)
+        return None if action.alias is None else self._first(action.alias, alias_keys(name, delimiter), trail)
 
     def _user(self, name: str, tag: str, context: _Context, trail: Trail) -> None:
         user = self._find(name, context.action.userbase, trail)
@@ -320,13 +322,3 @@ class _Expansion:
 
 def _text(destination: Destination) -> str:
     return f"{destination.target} is no address" if destination.target else f"{destination.user} is a user"
-
-
-def _virtual_keys(address: Address, delimiter: str) -> Iterator[str]:
-    user, domain = address.local.lower(), address.domain.lower()
-    plain, tag = split_tag(user, delimiter)
-    users = (user, plain) if tag else (user,)
-    yield from (f"{each}@{domain}" for each in users)
-    yield from users
-    yield f"@{domain}"
-    yield "@"
