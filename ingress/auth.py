@@ -25,11 +25,13 @@ import anyio
 from aiosmtpd.smtp import MISSING, AuthResult, LoginPassword
 
 from ingress import replies
-from ingress.dialogue import Arrived, Dialogue, Service
+from ingress.dialogue import Arrived, Service
 from ingress.logline import quoted
+from ingress.screened import Screened
 from policy.config import Auth
 from policy.credentials import authenticate
 from policy.errors import TableUnavailable
+from policy.filters import Phase
 from policy.tables.table import Table
 from spool.message import Client
 from spool.reply import Reply
@@ -37,7 +39,7 @@ from spool.reply import Reply
 log = logging.getLogger(__name__)
 
 
-class Authentication(Dialogue):
+class Authentication(Screened):
     """The part of a session that finds out who the client is."""
 
     AuthLoginUsernameChallenge = "Username:"
@@ -57,6 +59,11 @@ class Authentication(Dialogue):
         listener = self.service.listener
         return None if listener.auth is Auth.NONE else listener.credentials
 
+    @property
+    def _asks_for_login(self) -> bool:
+        """Whether the filters of this phase can be asked only when it is known who logs in."""
+        return any(each.question.what == "auth" for each in self.service.filters.get(Phase.AUTH, ()))
+
     async def smtp_AUTH(self, arg: str) -> None:
         """Collect login and password by the mechanism that the client names, and have them checked."""
         words = arg.split()
@@ -65,6 +72,8 @@ class Authentication(Dialogue):
             self.refuse(refusal)
             return
         self.command = f"AUTH {words[0].upper()} (...)"
+        if not self._asks_for_login and await self.is_screened_off(Phase.AUTH):
+            return
         self.authenticating = True
         try:
             result: AuthResult = await getattr(self, self.mechanisms[words[0].upper()])(self, words)
@@ -134,10 +143,16 @@ class Authentication(Dialogue):
             return
         self._log("ok" if is_right else "permfail", login)
         if is_right:
-            self.client = dataclasses.replace(self.client, login=login)
-            self.reply(replies.AUTHENTICATED)
+            await self._let_in(login)
         else:
             await self._fail()
+
+    async def _let_in(self, login: str) -> None:
+        self.client = dataclasses.replace(self.client, login=login)
+        if self._asks_for_login and await self.is_screened_off(Phase.AUTH):
+            self.client = dataclasses.replace(self.client, login="")
+        else:
+            self.reply(replies.AUTHENTICATED)
 
     async def _check(self, login: str, password: str) -> bool:
         assert self._credentials is not None

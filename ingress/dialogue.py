@@ -18,7 +18,7 @@ import os
 import re
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import anyio
@@ -28,10 +28,12 @@ from ingress.limits import Limits
 from ingress.logline import quoted
 from ingress.names import UNCERTAIN, Names, PeerName
 from ingress.peer import client_of, plain_address
+from ingress.screening import Filters
 from ingress.transaction import House, Transaction
 from ingress.wire import End, Wire
 from policy.config import Listener, ListenerTls
 from policy.errors import TableUnavailable
+from policy.tables.freshness import freshen
 from policy.tables.services import hostname_for
 from spool.errors import SpoolLost
 from spool.message import Client
@@ -61,6 +63,7 @@ class Service:
     names: Names
     #: None where the listener offers no TLS.
     tls: ssl.SSLContext | None = None
+    filters: Filters = field(default_factory=dict)
 
 
 #: Is told of each session when its client is there, and sees to it that it is served.
@@ -90,6 +93,8 @@ class Dialogue(Wire):
         #: The present command as the log may know it.
         self.command = ""
         self.leaving = False
+        #: Whether the client was refused at its beginning, and has nothing to say but QUIT.
+        self.is_refused = False
         self._bad_commands = 0
         self._peer: PeerName | None = None
         self._peer_asked: asyncio.Future[PeerName] | None = None
@@ -106,7 +111,7 @@ class Dialogue(Wire):
 
     async def serve(self) -> None:
         """Serve this client to its end. Raises nothing but cancellation."""
-        self._take_name()
+        await self._take_name()
         self._ask_for_name()
         client = self.client
         log.info("%s smtp connected address=%s host=%s", self.id, client.address, client.host or "<unknown>")
@@ -142,6 +147,10 @@ class Dialogue(Wire):
             self.transaction.abandon()
             self.transaction = None
 
+    async def welcome(self) -> None:
+        """Greet the client."""
+        self.say(f"220 {self.host} ESMTP Mailspool")
+
     async def start_tls(self) -> bool:
         """Begin TLS and log what was negotiated; false when that ends the session."""
         assert self.service.tls is not None
@@ -174,11 +183,12 @@ class Dialogue(Wire):
         assert self._peer is not None
         return self._peer
 
-    def _take_name(self) -> None:
+    async def _take_name(self) -> None:
         """Be called what the listener is called at the address that the client came to."""
         table, place = self.service.listener.hostnames, self.transport and self.transport.get_extra_info("sockname")
         if table is None or not place or self.end is not None:
             return
+        await freshen((table,))
         try:
             self.host = hostname_for(table, plain_address(place[0])) or self.host
         except TableUnavailable as error:
@@ -235,7 +245,7 @@ class Dialogue(Wire):
             return
         if self.service.listener.tls is ListenerTls.IMPLICIT and not await self.start_tls():
             return
-        self.say(f"220 {self.host} ESMTP Mailspool")
+        await self.welcome()
         turn = 0
         while self.end is None:
             line = self._take_line()
@@ -286,6 +296,9 @@ class Dialogue(Wire):
             return
         # What follows AUTH may be a password.
         self.command = verb if verb == "AUTH" else f"{verb} {argument}".rstrip()
+        if self.is_refused and verb != "QUIT":
+            self.refuse(replies.NOT_NOW)
+            return
         try:
             await getattr(self, method)(argument)
         except SpoolLost:

@@ -29,6 +29,9 @@ MAX_HOPS: Final = 100
 #: Octets of a header: mailing list software writes some 20 KB, a To field of thousands of people 200.
 MAX_HEADER: Final = 256 * 1024
 
+#: The field that filters mark a message with, for the junk folders of Maildirs.
+SPAM_MARK: Final = b"X-Spam: Yes\r\n"
+
 # Possessive, so that a hostile header costs one pass. Blanks before the colon are an old form that readers accept.
 _FIELD = rb"[!-9;-~]++[ \t]*+:[^\r\n]*+\r\n(?:[ \t][^\r\n]*+\r\n)*+"
 _HEADER = re.compile(rb"(?:" + _FIELD + rb")*+")

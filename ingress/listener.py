@@ -36,6 +36,7 @@ from ingress.limits import Limits
 from ingress.names import Names
 from ingress.peer import customer
 from ingress.proxied import ProxiedServer
+from ingress.screening import by_phase
 from ingress.session import Session
 from ingress.transaction import House
 from policy.config import Listener
@@ -219,7 +220,8 @@ class Ingress:
     def _service(self, opening: Opening) -> Service:
         listener = opening.listener
         host = listener.hostname or self._house.config().server_name
-        return Service(self._house, listener, host, self._limits, self._hashing, self._names, opening.tls)
+        filters = by_phase(listener.filters)
+        return Service(self._house, listener, host, self._limits, self._hashing, self._names, opening.tls, filters)
 
     async def _open(self, place: Place, sock: socket.socket) -> asyncio.Server | ProxiedServer:
         def protocol(client: Client | None = None) -> Session:

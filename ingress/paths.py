@@ -50,6 +50,13 @@ def read_rcpt(argument: str, host: str, dsn: bool, smtputf8: bool) -> Recipient:
     return Recipient(address, parameters.orcpt, parameters.notify, parameters.notify_given)
 
 
+def with_path(argument: str, path: str) -> str:
+    """``argument`` of MAIL or RCPT, which has been understood, with ``path`` (in its brackets) in place of its own."""
+    match = _PATH.fullmatch(argument)
+    assert match is not None
+    return f"{match[1]}:{path}" + (f" {match[3]}" if match[3] else "")
+
+
 def _split(word: str, argument: str, syntax: Reply) -> tuple[str, str]:
     match = _PATH.fullmatch(argument)
     if match is None or match[1].upper() != word:

@@ -1,6 +1,6 @@
 """A message of the drop, put through the transaction that its ``sendmail`` could not have.
 
-The rules are those of the submission socket: the same commands, the same limits on a message, the same policy. Two
+The rules are those of the submission socket: the same commands, filters, limits on a message and policy. Two
 things differ, because whoever left the message was told that it is taken: the number of its recipients is not
 limited, and one that is refused is reported to the sender instead of being answered.
 
@@ -25,10 +25,13 @@ from ingress.dropped import Dropped, Unfit
 from ingress.handin import stuffed
 from ingress.names import OURSELVES
 from ingress.parameters import BadParameter, MailParameters
-from ingress.paths import BadPath, read_mail, read_rcpt
+from ingress.paths import BadPath, read_mail, read_rcpt, with_path
+from ingress.screening import PASSED, ScreenedOff, Screening, by_phase, demand, screen
 from ingress.transaction import House, Origin, Transaction
 from policy.config import Config, Listener
-from spool.address import Address
+from policy.filtering import Seen
+from policy.filters import Phase
+from spool.address import NULL_SENDER, Address
 from spool.message import Client, Recipient
 from spool.reply import Reply
 
@@ -55,21 +58,25 @@ class _Replay:
     def __init__(self, house: House, dropped: Dropped, name: str, mail: str, rcpts: list[str]) -> None:
         self.config = house.config()
         self._house = house
+        self._mail, self._rcpts = mail, rcpts
         self._dropped = dropped
         self._origin = _origin(self.config, dropped.uid, name)
+        self._filters = by_phase(self._origin.listener.filters)
         self._sender, self._parameters, self._recipients = _understood(mail, rcpts, self._origin.host)
 
     async def hand_in(self) -> Reply | None:
         """Give the whole message to those whom policy accepts; the reply when the message itself is refused."""
-        transaction = self._transaction()
         try:
-            for recipient in self._recipients:
-                reply = await transaction.add_recipient(recipient)
-                if reply.is_permanent:
-                    transaction.refuse_recipient(recipient, reply)
-                elif not reply.is_positive:
-                    raise Later(str(reply))
-            return await self._give(transaction, stuffed(self._dropped.pieces()))
+            transaction = await self._begun()
+        except ScreenedOff as off:
+            return _final(off.refusal)
+        try:
+            for rcpt, recipient in zip(self._rcpts, self._recipients, strict=True):
+                await self._add(transaction, rcpt, recipient)
+            await self._judge(transaction, Phase.DATA)
+            return await self._give(transaction, stuffed(self._dropped.pieces()), is_whole=True)
+        except ScreenedOff as off:
+            return _final(off.refusal)
         finally:
             transaction.abandon()
 
@@ -79,14 +86,62 @@ class _Replay:
         try:
             for recipient in self._recipients:
                 transaction.refuse_recipient(recipient, refusal)
-            return await self._give(transaction, stuffed([await run_sync(self._header)]))
+            return await self._give(transaction, stuffed([await run_sync(self._header)]), is_whole=False)
         finally:
             transaction.abandon()
+
+    async def _begun(self) -> Transaction:
+        """A transaction, as the filters let it begin."""
+        arrival, greeting = await self._screen(Phase.CONNECT), await self._screen(Phase.EHLO)
+        screening = await self._screen(Phase.MAIL_FROM)
+        if screening.text:
+            mail = with_path(self._mail, screening.text)
+            self._sender, self._parameters, _ = _understood(mail, [], self._origin.host)
+        transaction = self._transaction()
+        transaction.is_junk = arrival.junk or greeting.junk or screening.junk
+        return transaction
+
+    async def _add(self, transaction: Transaction, rcpt: str, recipient: Recipient) -> None:
+        try:
+            screening = await self._screen(Phase.RCPT_TO, recipient.address)
+        except ScreenedOff as off:
+            reply = off.refusal
+        else:
+            transaction.is_junk = transaction.is_junk or screening.junk
+            if screening.text:
+                rewritten = with_path(rcpt, screening.text)
+                recipient = read_rcpt(rewritten, self._origin.host, dsn=True, smtputf8=transaction.smtputf8)
+            reply = await transaction.add_recipient(recipient)
+        if reply.is_permanent:
+            transaction.refuse_recipient(recipient, reply)
+        elif not reply.is_positive:
+            raise Later(str(reply))
+
+    async def _judge(self, transaction: Transaction, phase: Phase) -> None:
+        screening = await self._screen(phase)
+        transaction.is_junk = transaction.is_junk or screening.junk
+
+    async def _screen(self, phase: Phase, recipient: Address = NULL_SENDER) -> Screening:
+        """Ask the socket's filters what they would have been asked in a session; raises `ScreenedOff`."""
+        filters = self._filters.get(phase)
+        if filters is None:
+            return PASSED
+        seen = Seen(
+            "local",
+            OURSELVES.name,
+            is_confirmed=True,
+            helo=_HELO,
+            login="",
+            sender=self._sender,
+            recipient=recipient,
+            delimiter=self.config.sub_addr_delim,
+        )
+        return demand(await screen(filters, seen, self._origin.session))
 
     def _transaction(self) -> Transaction:
         return Transaction(self._house, self._origin, self._sender, self._parameters)
 
-    async def _give(self, transaction: Transaction, content: Iterator[bytes]) -> Reply | None:
+    async def _give(self, transaction: Transaction, content: Iterator[bytes], is_whole: bool) -> Reply | None:
         if not transaction.concerns_anybody:
             raise Unfit("all its recipients are refused, and nobody wants to be told")
         data = DataReceiver(transaction.config.max_message_size)
@@ -96,10 +151,10 @@ class _Replay:
             await transaction.write(data.feed(buffer))
         if not data.finished:
             raise Unfit("its last line has no end")
+        if is_whole and data.fault is None:
+            await self._judge(transaction, Phase.COMMIT)
         reply = await transaction.commit(data)
-        if not reply.is_positive and not reply.is_permanent:
-            raise Later(str(reply))
-        return None if reply.is_positive else reply
+        return None if reply.is_positive else _final(reply)
 
     def _header(self) -> bytes:
         content = b""
@@ -108,6 +163,13 @@ class _Replay:
             if b"\r\n\r\n" in content or len(content) > headers.MAX_HEADER:
                 break
         return content[: headers.header_end(content) or 0] + b"\r\n"
+
+
+def _final(refusal: Reply) -> Reply:
+    """``refusal``, if it would be the same another time; else that is raised as `Later`."""
+    if not refusal.is_permanent:
+        raise Later(str(refusal))
+    return refusal
 
 
 def _origin(config: Config, uid: int, name: str) -> Origin:

@@ -62,6 +62,15 @@ TIMED_OUT: Final = Reply(421, "4.4.2", "Timeout")
 NOT_SMTP: Final = Reply(421, "4.7.0", "This is a mail server")
 TROUBLE: Final = Reply(451, "4.3.0", "Temporary failure")
 TROUBLE_CLOSING: Final = Reply(421, "4.3.0", "Temporary failure")
+NAME_TROUBLE: Final = Reply(451, "4.4.3", "Temporary failure: the name of your address cannot be looked up")
+#: The code of every reply that ends a session (RFC 5321 3.8).
+CLOSING: Final = 421
+
+
+def closing(reply: Reply) -> Reply:
+    """The same words, and the end."""
+    return Reply(CLOSING, reply.status, reply.text)
+
 
 # -- AUTH -------------------------------------------------------------------------------------------------------------
 

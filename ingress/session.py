@@ -25,14 +25,17 @@ from ingress.dialogue import Arrived, Service
 from ingress.headers import protocol
 from ingress.logline import quoted
 from ingress.parameters import BadParameter
-from ingress.paths import BadPath, read_mail, read_rcpt
+from ingress.paths import BadPath, read_mail, read_rcpt, with_path
+from ingress.screening import ScreenedOff, demand
 from ingress.transaction import Origin, Transaction
 from ingress.wire import End
 from policy.config import Auth, ListenerTls
 from policy.errors import TableUnavailable
+from policy.filters import Phase
+from policy.tables.freshness import freshen
 from policy.tables.services import has_mailaddr_for
 from spool.address import Address, is_domain
-from spool.message import Client
+from spool.message import Client, Recipient
 from spool.reply import Reply
 
 log = logging.getLogger(__name__)
@@ -51,12 +54,12 @@ class Session(Authentication):
 
     async def smtp_HELO(self, hostname: str) -> None:
         """Who is there (RFC 821's way)."""
-        if self._greet(hostname, esmtp=False):
+        if await self._greet(hostname, esmtp=False):
             self.say(f"250 {self._hello()}")
 
     async def smtp_EHLO(self, hostname: str) -> None:
         """Who is there, and what can we do."""
-        if not self._greet(hostname, esmtp=True):
+        if not await self._greet(hostname, esmtp=True):
             return
         self.say(f"250-{self._hello()}")
         for offer in self._offers():
@@ -110,9 +113,17 @@ class Session(Authentication):
     async def smtp_MAIL(self, arg: str) -> None:
         """Begin a transaction."""
         refusal = self._may_not_send()
-        if refusal is None:
-            await self.peer_name()
-            refusal = self._begin(arg)
+        if refusal is not None:
+            self.refuse(refusal)
+            return
+        await self.peer_name()
+        try:
+            refusal = await self._begin(arg)
+        except (BadPath, BadParameter) as error:
+            refusal = error.reply
+        except ScreenedOff as off:
+            self.turn_down(off.refusal, off.is_last)
+            return
         if refusal is not None:
             self.refuse(refusal)
         else:
@@ -125,9 +136,12 @@ class Session(Authentication):
             self.refuse(replies.NOT_NOW)
             return
         try:
-            recipient = read_rcpt(arg, self.host, not self.service.listener.no_dsn, transaction.smtputf8)
+            recipient = await self._recipient(arg, transaction)
         except (BadPath, BadParameter) as error:
             self.refuse(error.reply)
+            return
+        except ScreenedOff as off:
+            self._refuse_recipient(off.refusal, off.is_last)
             return
         if transaction.recipients >= transaction.config.max_recipients:
             self._refuse_recipient(replies.TOO_MANY_RECIPIENTS)
@@ -145,14 +159,25 @@ class Session(Authentication):
             self.refuse(replies.NOT_NOW)
         elif not transaction.recipients:
             self.refuse(replies.NO_RECIPIENT)
-        elif self._takes_none(arg):
+        elif self._takes_none(arg) and not await self._is_stopped(Phase.DATA, transaction):
             self.reply(replies.START_MAIL)
             data = DataReceiver(transaction.config.max_message_size)
             self.receiving = True
             if await self._receive(data, transaction):
                 self.receiving = False
                 self.transaction = None
-                self._answer(await transaction.commit(data))
+                if data.fault is not None or not await self._is_stopped(Phase.COMMIT, transaction):
+                    self._answer(await transaction.commit(data))
+                else:
+                    transaction.abandon()
+
+    async def _is_stopped(self, phase: Phase, transaction: Transaction) -> bool:
+        """Ask the filters about the message as a whole; true when they refused, which has been said."""
+        screening = await self.screen(phase, sender=transaction.sender)
+        transaction.is_junk = transaction.is_junk or screening.junk
+        if screening.refusal is not None:
+            self.turn_down(screening.refusal, screening.is_last)
+        return screening.refusal is not None
 
     async def _receive(self, data: DataReceiver, transaction: Transaction) -> bool:
         last = self.loop.time() + self.limits.data_total
@@ -179,34 +204,50 @@ class Session(Authentication):
             return replies.AUTH_FIRST
         return replies.TOO_MANY_MAILS if self._mails >= self.service.house.config().max_mails else None
 
-    def _begin(self, arg: str) -> Reply | None:
-        try:
-            sender, parameters = read_mail(arg, self.host, not self.service.listener.no_dsn)
-        except (BadPath, BadParameter) as error:
-            return error.reply
-        refusal = self._may_not_be(sender)
+    async def _begin(self, arg: str) -> Reply | None:
+        offers_dsn = not self.service.listener.no_dsn
+        sender, parameters = read_mail(arg, self.host, offers_dsn)
+        screening = demand(await self.screen(Phase.MAIL_FROM, sender=sender))
+        if screening.text:
+            sender, parameters = read_mail(with_path(arg, screening.text), self.host, offers_dsn)
+        refusal = await self._may_not_be(sender)
         if refusal is not None:
             return refusal
         if parameters.size > self.service.house.config().max_message_size:
             return replies.DECLARED_TOO_BIG
         self.transaction = Transaction(self.service.house, self._origin(parameters.smtputf8), sender, parameters)
+        self.transaction.is_junk = self.is_junk or screening.junk
         self._mails += 1
         return None
 
-    def _may_not_be(self, sender: Address) -> Reply | None:
+    async def _may_not_be(self, sender: Address) -> Reply | None:
         """Why the login may not use this sender; who has not logged in, the rules judge alone."""
         senders = self.service.listener.senders
         if senders is None or not self.client.login:
             return None
         delimiter = self.service.house.config().sub_addr_delim
+        await freshen((senders,))
         try:
             return None if has_mailaddr_for(senders, self.client.login, sender, delimiter) else replies.SENDER_REJECTED
         except TableUnavailable as error:
             log.warning("%s smtp table-unavailable reason=%s", self.id, quoted(error))
             return replies.TROUBLE
 
-    def _refuse_recipient(self, reply: Reply) -> None:
+    async def _recipient(self, arg: str, transaction: Transaction) -> Recipient:
+        offers_dsn, smtputf8 = not self.service.listener.no_dsn, transaction.smtputf8
+        recipient = read_rcpt(arg, self.host, offers_dsn, smtputf8)
+        asked = self.screen(Phase.RCPT_TO, sender=transaction.sender, recipient=recipient.address)
+        screening = demand(await asked)
+        transaction.is_junk = transaction.is_junk or screening.junk
+        if screening.text:
+            recipient = read_rcpt(with_path(arg, screening.text), self.host, offers_dsn, smtputf8)
+        return recipient
+
+    def _refuse_recipient(self, reply: Reply, is_last: bool = False) -> None:
         self.log_refusal(reply)
+        if is_last:
+            self.dismiss(reply)
+            return
         self.reply(reply)
         if reply.is_permanent:
             self._refused_recipients += 1
@@ -215,10 +256,16 @@ class Session(Authentication):
 
     # -- who is there -------------------------------------------------------------------------------------------------
 
-    def _greet(self, name: str, esmtp: bool) -> bool:
+    async def _greet(self, name: str, esmtp: bool) -> bool:
         if not name or not name.isascii() or not is_domain(name):
             self.refuse(replies.NAME_MALFORMED if name else replies.NAME_MISSING)
             return False
+        screening = await self.screen(Phase.EHLO if esmtp else Phase.HELO, name)
+        if screening.refusal is not None:
+            self.turn_down(screening.refusal, screening.is_last)
+            return False
+        self.is_junk = self.is_junk or screening.junk
+        name = screening.text or name
         self.drop_transaction()
         self._esmtp = esmtp
         self.client = dataclasses.replace(self.client, helo=name)

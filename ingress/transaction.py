@@ -97,7 +97,9 @@ class Transaction:
         self._spool = house.spool
         self._admit = house.admit
         self._origin = origin
-        self._sender = sender
+        self.sender = sender
+        #: Whether the message is marked as spam.
+        self.is_junk = False
         self._parameters = parameters
         self._envelopes: list[NewEnvelope] = []
         self._recipients: list[Recipient] = []
@@ -142,7 +144,7 @@ class Transaction:
     @property
     def concerns_anybody(self) -> bool:
         """Whether somebody would get the message, or a report about it: if not, it cannot be committed."""
-        return bool(self._envelopes) or will_be_told(self._sender, self._refused)
+        return bool(self._envelopes) or will_be_told(self.sender, self._refused)
 
     async def write(self, piece: bytes) -> None:
         """Take the next piece of content. After a refusal, which `commit` tells, it does nothing."""
@@ -181,7 +183,7 @@ class Transaction:
         self._body = None
         message = Message(
             id=self.id,
-            return_path=self._sender,
+            return_path=self.sender,
             arrived=self._spool.clock.now(),
             received_at=self._wall,
             size=incoming.size,
@@ -209,11 +211,12 @@ class Transaction:
         told = login if listener.received_auth else ""
         trace = headers.Trace(origin.client, origin.host, self.id, origin.tls, listener.mask_src, told, only)
         fields = qualify(headers.without_bcc(fields), origin.host)
-        if listener.masquerade and login and not self._sender.is_null:
-            fields = masquerade(fields, str(self._sender))
+        if listener.masquerade and login and not self.sender.is_null:
+            fields = masquerade(fields, str(self.sender))
         if origin.is_submission:
             fields = headers.complete(fields, self.id, origin.host, self._wall)
-        return headers.received(trace, self._wall) + fields
+        mark = headers.SPAM_MARK if self.is_junk else b""
+        return mark + headers.received(trace, self._wall) + fields
 
     def _refuse(self, error: MessageRefused | SpoolError) -> None:
         match error:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from policy.filters import Filter
 from policy.limits import Limits
 from policy.tables.table import Table
 from spool.address import NULL_SENDER, Address
@@ -82,6 +83,8 @@ class Listener:
     protocols: str = ""
     #: A proxy connects, and says first who the client is.
     proxy_v2: bool = False
+    #: Asked in this order.
+    filters: tuple[Filter, ...] = ()
 
     @property
     def is_socket(self) -> bool:

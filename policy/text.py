@@ -31,6 +31,7 @@ from policy.config import (
     Rule,
     Smarthost,
 )
+from policy.filters import Deed, Filter
 from policy.quoting import quoted, quoted_list
 from policy.tables.table import Table
 
@@ -52,6 +53,7 @@ class _Writer:
         cas = _once([*(each.ca for each in config.listeners), *(each.ca for each in relays)])
         self._cas = {path: f"ca{number}" for number, path in enumerate(filter(None, cas))}
         pkis = [pki for listener in config.listeners for pki in listener.pki]
+        self._filters = _once(each for listener in config.listeners for each in listener.filters)
         self._pkis = _once([*pkis, *(relay.pki for relay in relays if relay.pki)])
 
     def lines(self) -> Iterator[str]:
@@ -59,6 +61,7 @@ class _Writer:
         yield from (line for pki in self._pkis for line in _pki_lines(pki))
         yield from (f"ca {quoted(name)} cert {quoted(path)}" for path, name in self._cas.items())
         yield from (f"table {quoted(name)} {table.written}" for name, table in self._config.tables.items())
+        yield from (_line("filter", *self._filter(each)) for each in self._filters)
         yield from (_line("listen on", *self._listener(listener)) for listener in self._config.listeners)
         yield from (_line("action", quoted(name), *self._action(each)) for name, each in self._config.actions.items())
         yield from (_line("match", *self._rule(rule)) for rule in self._config.rules)
@@ -91,6 +94,18 @@ class _Writer:
         yield _option("ciphers", listener.ciphers)
         yield _option("protocols", listener.protocols)
         yield _flag("proxy-v2", listener.proxy_v2)
+        if listener.filters:
+            yield f"filter {quoted_list(each.name for each in listener.filters)}"
+
+    def _filter(self, each: Filter) -> Iterator[str]:
+        question = each.question
+        yield f"{quoted(each.name)} phase {each.phase.value} match"
+        yield _flag("!", question.negated)
+        yield question.what
+        yield _flag("regex", question.is_regex)
+        yield from self._table("", question.table)
+        yield each.deed.value
+        yield "" if each.deed in (Deed.JUNK, Deed.BYPASS) else quoted(each.text)
 
     def _action(self, action: AnyAction) -> Iterator[str]:
         yield from self._relay(action) if isinstance(action, Relay) else self._local(action)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from policy.build.actions import build_action
 from policy.build.certificates import build_pkis, check_cas
+from policy.build.filters import build_filters
 from policy.build.listeners import PlacedListener, build_listeners
 from policy.build.rules import build_rule
 from policy.build.tls import check_ciphers
@@ -32,6 +33,7 @@ def assemble(bench: Workbench, name: ServerName) -> Assembled:
     check_cas(bench)
     if script.ciphers:
         check_ciphers(bench, script.ciphers)
+    build_filters(bench)
     listeners = build_listeners(bench)
     actions = {key: build_action(bench, statement) for key, statement in script.actions.items()}
     rules = tuple(build_rule(bench, statement) for statement in script.rules)

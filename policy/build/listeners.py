@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final, TypedDict
 
+from policy.build.filters import filters_of
 from policy.build.tls import ciphers_of, protocols_of
 from policy.build.workbench import Workbench
 from policy.config import Auth, Listener, ListenerTls
@@ -76,7 +77,14 @@ def _includes(first: str, second: str) -> bool:
 
 
 def _socket(bench: Workbench, options: Options) -> Listener:
-    return Listener("", 0, tag=_tag(bench, options), mask_src=options.has("mask-src"), no_dsn=options.has("no-dsn"))
+    return Listener(
+        "",
+        0,
+        tag=_tag(bench, options),
+        mask_src=options.has("mask-src"),
+        no_dsn=options.has("no-dsn"),
+        filters=filters_of(bench, options),
+    )
 
 
 def _lines_listeners(bench: Workbench, statement: ListenStatement) -> list[Listener]:
@@ -97,6 +105,7 @@ def _lines_listeners(bench: Workbench, statement: ListenStatement) -> list[Liste
         no_dsn=statement.options.has("no-dsn"),
         received_auth=statement.options.has("received-auth"),
         proxy_v2=statement.options.has("proxy-v2"),
+        filters=filters_of(bench, statement.options),
         **_names_and_senders(bench, statement.options),
         **_tls_details(bench, statement.options, tls),
     )

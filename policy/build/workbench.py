@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from policy.build.tables import TableShelf
 from policy.config import Pki
 from policy.errors import Finding, Place
+from policy.filters import Filter
 from policy.grammar.syntax import Script, Word
 from policy.host import Host
 from policy.suggestion import did_you_mean
@@ -23,6 +24,8 @@ class Workbench:
     findings: list[Finding]
     shelf: TableShelf
     pkis: dict[str, Pki]
+    #: By name, a chain as the filters in it.
+    filters: dict[str, tuple[Filter, ...]] = field(default_factory=dict)
 
     def complain(self, place: Place, message: str) -> None:
         """Note an error."""

@@ -11,6 +11,7 @@ from typing import Final, NoReturn, TypeAlias
 from policy.errors import Finding, Place
 from policy.grammar import declarations, limits, rule, settings
 from policy.grammar.cursor import Cursor, Misread
+from policy.grammar.filter import filter_line
 from policy.grammar.former import refuse_former
 from policy.grammar.syntax import Script, Word
 from policy.grammar.vocabulary import DIRECTIVES, LATER
@@ -29,6 +30,7 @@ _DIRECTIVES: Final[Mapping[str, Callable[[Cursor, Script, Place], None]]] = {
     "action": declarations.action,
     "bounce": settings.bounce,
     "ca": settings.ca,
+    "filter": filter_line,
     "listen": declarations.listen,
     "match": rule.match,
     "mda": limits.mda,

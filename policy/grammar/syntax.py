@@ -135,6 +135,24 @@ class RuleStatement:
     action: Word | None
 
 
+@dataclass(frozen=True, slots=True)
+class FilterStatement:
+    """``filter NAME phase PHASE match QUESTION DEED``."""
+
+    name: Word
+    phase: Word
+    question: Given
+    deed: Given
+
+
+@dataclass(frozen=True, slots=True)
+class ChainStatement:
+    """``filter NAME chain { ... }``."""
+
+    name: Word
+    names: LiteralTable
+
+
 @dataclass(slots=True)
 class PkiStatement:
     """All ``pki NAME`` lines together."""
@@ -158,6 +176,7 @@ class Script:
     tables: dict[str, TableStatement] = field(default_factory=dict)
     actions: dict[str, ActionStatement] = field(default_factory=dict)
     rules: list[RuleStatement] = field(default_factory=list)
+    filters: dict[str, FilterStatement | ChainStatement] = field(default_factory=dict)
     pkis: dict[str, PkiStatement] = field(default_factory=dict)
     cas: dict[str, Word] = field(default_factory=dict)
     warn_intervals: Sequence[int] | None = None
@@ -172,5 +191,5 @@ class Script:
     wrappers: dict[str, Word] = field(default_factory=dict)
 
     def names(self, kind: str) -> list[str]:
-        """The names of all actions, tables, pkis, cas or wrappers that were begun."""
+        """The names of all actions, tables, filters, pkis, cas or wrappers that were begun."""
         return sorted(name for begun, name in self.begun if begun == kind)

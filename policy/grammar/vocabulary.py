@@ -56,7 +56,7 @@ SOCKET_OPTIONS: Final = _vocabulary(
     Option("tag", Takes.STRING),
     Option("mask-src"),
     Option("no-dsn"),
-    Option("filter", Takes.NAMES, later="filters"),
+    Option("filter", Takes.NAMES),
 )
 
 LISTEN_OPTIONS: Final = {
@@ -121,7 +121,7 @@ RELAY_OPTIONS: Final = {
         Option("backup", Takes.MAYBE_MX, later="backup MX"),
         Option("ciphers", Takes.STRING, later="a choice of ciphers"),
         Option("protocols", Takes.STRING, later="a choice of TLS versions"),
-        Option("filter", Takes.NAMES, later="filters"),
+        Option("filter", Takes.NAMES, later="filters of relays"),
         Option("srs", later="the sender rewriting scheme"),
     ),
 }
@@ -152,6 +152,31 @@ FOR_FORMS: Final = _vocabulary(
     Option("rcpt-to", Takes.PATTERNS),
 )
 
+#: What a filter asks.
+FILTER_QUESTIONS: Final = _vocabulary(
+    Option("fcrdns"),
+    Option("rdns", Takes.MAYBE_PATTERNS),
+    Option("src", Takes.PATTERNS),
+    Option("helo", Takes.PATTERNS),
+    Option("auth", Takes.MAYBE_PATTERNS),
+    Option("mail-from", Takes.PATTERNS),
+    Option("rcpt-to", Takes.PATTERNS),
+)
+
+#: What it does then.
+FILTER_DEEDS: Final = _vocabulary(
+    Option("reject", Takes.STRING),
+    Option("disconnect", Takes.STRING),
+    Option("rewrite", Takes.STRING),
+    Option("report", Takes.STRING),
+    Option("junk"),
+    Option("bypass"),
+)
+
+#: And when.
+FILTER_PHASES: Final = ("connect", "helo", "ehlo", "auth", "mail-from", "rcpt-to", "data", "commit")
+FILTER_KINDS: Final = ("phase", "chain")
+
 PKI_OPTIONS: Final = _vocabulary(
     Option("cert", Takes.STRING),
     Option("key", Takes.STRING),
@@ -163,6 +188,7 @@ DIRECTIVES: Final[Mapping[str, tuple[str, ...]]] = {
     "action": (),
     "bounce": ("warn-interval",),
     "ca": ("cert",),
+    "filter": FILTER_KINDS,
     "include": (),
     "listen": ("on",),
     "match": ("reject", "action", "from", "for"),
@@ -180,11 +206,12 @@ SMTP_LIMITS: Final = ("max-mails", "max-rcpt")
 
 #: Directives, and second words of directives, that are not supported yet.
 LATER: Final[Mapping[str, str]] = {
-    "admd": "filters",
-    "filter": "filters",
+    "admd": "programs as filters",
+    "filter proc": "programs as filters",
+    "filter proc-exec": "programs as filters",
     "mda wrapper": "wrappers of commands",
     "mta limit": "limits of relaying",
-    "proc": "filters",
+    "proc": "programs as filters",
     "queue compression": "compression of the queue",
     "queue encryption": "encryption of the queue",
     "srs": "the sender rewriting scheme",

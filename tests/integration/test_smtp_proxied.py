@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
-import struct
 import threading
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -20,6 +18,7 @@ from spool.writer import SpoolWriter
 from tests.tools.certificates import CertificateAuthority
 from tests.tools.dialog import Client
 from tests.tools.loops import BOTH
+from tests.tools.proxying import SIGNATURE, header, raw
 from tests.tools.smtp_client import HELLO, anybody, begin, give, greet, unwelcome
 from tests.tools.smtp_server import HOST, QUICK, Server, Setting, smtp_server
 from tests.tools.spooled import sole
@@ -28,23 +27,11 @@ pytestmark = pytest.mark.anyio
 
 PROXIED = Listener("127.0.0.1", 0, proxy_v2=True)
 NAMELESS = Names(lambda _: UNNAMED)
-SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
 
 @pytest.fixture(params=BOTH)
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
-
-
-def header(client: str, tlvs: bytes = b"") -> bytes:
-    """What a proxy says before its client does."""
-    address = ipaddress.ip_address(client)
-    body = address.packed * 2 + struct.pack("!HH", 4711, 25) + tlvs
-    return SIGNATURE + bytes([0x21, 0x11 if address.version == 4 else 0x21]) + struct.pack("!H", len(body)) + body
-
-
-def raw(command: int, family: int, body: bytes) -> bytes:
-    return SIGNATURE + bytes([command, family]) + struct.pack("!H", len(body)) + body
 
 
 async def greeted(client: Client) -> str:

@@ -2,6 +2,7 @@ r"""Scripted SMTP dialogues: one file for each corner of the protocol.
 
     # what this shows
     with: tls=tls auth=auth max_message_size=1000 bad_commands=3
+    filter: "f" phase helo match src "127.0.0.1" reject "550 no"
     c: EHLO client.example          the client sends a line
     s: 250-mx.here.example Hello    the server sends a line that begins so
     s: ... 250                      the server sends the rest of a reply with this code
@@ -12,6 +13,7 @@ r"""Scripted SMTP dialogues: one file for each corner of the protocol.
     quiet                           the server says nothing for a moment
     spooled: 1                      so many messages were accepted by now
 
+The listener has the filters that are declared, in their order.
 ``with`` names fields of `Listener` (``tls`` and ``auth`` by their values), of `Setting` and of `Limits`.
 """
 
@@ -21,6 +23,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 from anyio.abc import ByteStream
@@ -28,6 +31,8 @@ from anyio.streams.tls import TLSStream
 
 from ingress.limits import Limits
 from policy.config import Auth, Listener, ListenerTls
+from policy.filters import Filter
+from tests.tools.configured import Configured
 from tests.tools.smtp_server import PEOPLE, Setting
 
 #: How long a server is waited for that should say something, and one that should not; seconds.
@@ -58,7 +63,7 @@ class Dialog:
 
 def read_dialog(path: Path, tls: ssl.SSLContext) -> Dialog:
     """Read a dialogue; its server shows the certificate of ``tls`` where it is told to."""
-    setting, steps = Setting(), []
+    setting, steps, filters = Setting(), [], []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         verb, _, text = line.partition(":")
         if not line.strip() or line.startswith("#"):
@@ -66,11 +71,22 @@ def read_dialog(path: Path, tls: ssl.SSLContext) -> Dialog:
         if verb == "with":
             for word in text.split():
                 setting = _changed(setting, *word.split("=", 1))
+        elif verb == "filter":
+            filters.append(f"filter{text}\n")
         else:
             steps.append(Step(number, verb.strip(), text.removeprefix(" ")))
+    if filters:
+        setting = replace(setting, listener=replace(setting.listener, filters=_filters(filters)))
     if setting.listener.tls is not ListenerTls.NONE:
         setting = replace(setting, tls=tls)
     return Dialog(path, setting, tuple(steps))
+
+
+def _filters(lines: list[str]) -> tuple[Filter, ...]:
+    names = ", ".join(line.split()[1] for line in lines)
+    text = "".join(lines) + f"listen on socket filter {{ {names} }}\nmatch for any reject\n"
+    with TemporaryDirectory() as folder:
+        return Configured(Path(folder)).load(text).listeners[0].filters
 
 
 def _changed(setting: Setting, name: str, value: str) -> Setting:

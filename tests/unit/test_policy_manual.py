@@ -29,6 +29,8 @@ VOCABULARIES: tuple[Mapping[str, Option], ...] = (
     vocabulary.CONDITIONS,
     vocabulary.FROM_FORMS,
     vocabulary.FOR_FORMS,
+    vocabulary.FILTER_QUESTIONS,
+    vocabulary.FILTER_DEEDS,
     vocabulary.PKI_OPTIONS,
 )
 #: Words that the grammar takes in one place only, outside of its tables.
@@ -60,7 +62,7 @@ def test_every_word_that_is_supported_is_in_the_manual_and_the_reverse() -> None
     supported |= {
         option.modifier for option in options() if option.modifier and not (option.later or option.modifier_later)
     }
-    supported |= {*DIRECTIVES, *SMTP_LIMITS, *MDA_KEYS, *SCHEDULER_KEYS, *OTHERS}
+    supported |= {*DIRECTIVES, *SMTP_LIMITS, *MDA_KEYS, *SCHEDULER_KEYS, *vocabulary.FILTER_PHASES, *OTHERS}
     supported |= {
         second for first, seconds in DIRECTIVES.items() for second in seconds if f"{first} {second}" not in LATER
     }
