@@ -17,6 +17,8 @@ _FORMER: Final = {
     "bounce-warn": "bounce",
     "certificate": "cert",
     "expire": "ttl",
+    "hostname": "helo",
+    "hostnames": "helo-src",
     "mask-source": "mask-src",
     "recipient": "rcpt-to",
     "sender": "mail-from",

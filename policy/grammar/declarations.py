@@ -56,6 +56,10 @@ def action(cursor: Cursor, script: Script, _place: Place) -> None:
         cursor.complain(name.place, f'action "{name.text}" is declared already, at {first}')
     if not name.text:
         cursor.fail(name.place, "an action needs a name")
+    if cursor.at_word("deliver"):
+        cursor.fail(
+            cursor.token.place, 'since OpenSMTPD 6.4 the method stands alone: mbox instead of "deliver to mbox"'
+        )
     if cursor.token.kind not in (Kind.WORD, Kind.KEYWORD):
         cursor.fail_expecting(f"what the action does ({', '.join(METHODS)})")
     method = option(cursor, METHODS, "an action", "method")

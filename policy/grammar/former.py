@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from typing import Final, NoReturn
 
 from policy.errors import Place
@@ -30,7 +31,9 @@ def refuse_former(cursor: Cursor, script: Script) -> None:
 
 def _now(cursor: Cursor, script: Script) -> str | None:
     token, macros = cursor.token, cursor.lexer.macros
-    return present_form(token.source.text, token.offset, {**macros.defined, **macros.persistent}, script.names("pki"))
+    # Asked for only if the line is of the older grammar: a long configuration has many lines, and names.
+    pkis = (name for kind, name in script.begun if kind == "pki")
+    return present_form(token.source.text, token.offset, ChainMap(dict(macros.persistent), macros.defined), pkis)
 
 
 def _refuse(cursor: Cursor, script: Script, place: Place, said: str) -> NoReturn:

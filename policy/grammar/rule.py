@@ -10,10 +10,14 @@ from policy.errors import Place
 from policy.grammar.arguments import option
 from policy.grammar.cursor import Cursor
 from policy.grammar.syntax import Given, RuleStatement, Script, Word
-from policy.grammar.vocabulary import CONDITIONS, FOR_FORMS, FROM_FORMS, LOCAL_OPTIONS, RELAY_OPTIONS
+from policy.grammar.vocabulary import CONDITIONS, FOR_FORMS, FROM_FORMS, LOCAL_OPTIONS, METHODS, RELAY_OPTIONS
 from policy.lexer import Kind, Token
 from policy.suggestion import did_you_mean
 from policy.tables.patterns import network_of
+
+#: Reserved words that named conditions before OpenSMTPD 6.4, and words that said what is done.
+_FORMER_PARTS: Final = ("recipient", "tagged")
+_FORMER_METHODS: Final = ("accept", "deliver")
 
 
 @dataclass(slots=True)
@@ -68,6 +72,8 @@ def _part_hint(token: Token) -> str:
     if token.kind is Kind.QUOTED:
         is_quoted_part = token.text in _READERS
         return " in quotes" if is_quoted_part else '; the name of an action stands behind "action"'
+    if token.text in METHODS or token.text in _FORMER_METHODS:
+        return ': declare an action that does it, and name it here, as in: action "NAME"'
     if token.text in LOCAL_OPTIONS or token.text in RELAY_OPTIONS:
         return ", but an option of actions"
     return '; it is written "!"' if token.text == "not" else did_you_mean(token.text, _READERS)
@@ -75,7 +81,7 @@ def _part_hint(token: Token) -> str:
 
 def _fail_part(cursor: Cursor) -> NoReturn:
     token = cursor.token
-    if token.is_string or cursor.at_word(*LOCAL_OPTIONS, *RELAY_OPTIONS):
+    if token.is_string or cursor.at_word(*LOCAL_OPTIONS, *RELAY_OPTIONS, *METHODS, *_FORMER_PARTS):
         cursor.fail(token.place, f'"{token.text}" is no part of a rule{_part_hint(token)}')
     cursor.fail_expecting(f"a part of a rule ({', '.join(_READERS)})")
 

@@ -37,14 +37,18 @@ class Actions:
     """The actions that were made so far: one for each way of delivery."""
 
     names: dict[Delivery, str] = field(default_factory=dict)
+    #: How many were called so, or nearly so.
+    taken: dict[str, int] = field(default_factory=dict)
 
     def name(self, wanted: Delivery) -> tuple[str, bool]:
         """The name of an action that does this, and whether it is new."""
         if wanted in self.names:
             return self.names[wanted], False
-        taken = set(self.names.values())
-        numbered = (f"{wanted.names[-1]}_{number}" for number in range(2, len(taken) + 3))
-        name = next(each for each in (*wanted.names, *numbered) if each not in taken)
+        name = next((each for each in wanted.names if each not in self.taken), wanted.names[-1])
+        while name in self.taken:
+            self.taken[wanted.names[-1]] += 1
+            name = f"{wanted.names[-1]}_{self.taken[wanted.names[-1]]}"
+        self.taken[name] = 1
         self.names[wanted] = name
         return name, True
 

@@ -94,7 +94,7 @@ def present_form(text: str, offset: int, macros: Mapping[str, str], pkis: Iterab
     words = expanded(directive.words, macros) if directive else ()
     if not words or not is_former(words):
         return None
-    rewritten = _rewritten(words, Surroundings(pkis=list(pkis)), Actions())
+    rewritten = _rewritten(words, Surroundings(pkis=sorted(pkis)), Actions())
     lines = [" ".join(line.replace("\\\n", " ").split()) for line in rewritten.lines] if rewritten else []
     return ", and: ".join(lines)
 
