@@ -6,6 +6,7 @@ went away in the middle of an answer, or does not speak our protocol.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from types import TracebackType
@@ -45,6 +46,12 @@ class RequestRefused(ControlError):
     """The daemon says no, and why."""
 
 
+class RequestForbidden(RequestRefused):
+    """The daemon says no to this user."""
+
+    status = os.EX_NOPERM
+
+
 class ConnectionLost(ControlError):
     """The daemon went away, or is of another version."""
 
@@ -77,7 +84,7 @@ class Connection:
             self._socket.sendall(frame(request))
             while not isinstance(answer := self._read(), Done):
                 if isinstance(answer, Refused):
-                    raise RequestRefused(answer.reason)
+                    raise RequestForbidden(answer.reason) if answer.forbidden else RequestRefused(answer.reason)
                 yield answer
         except (OSError, ProtocolError) as error:
             raise ConnectionLost(f"the connection to smtpd broke: {error}") from error

@@ -18,14 +18,19 @@ from itertools import islice
 from typing import Final, Protocol
 
 import anyio.to_thread
+import msgspec
 
+from control.explaining import QuestionError
 from control.journal import Journal, UnknownSubsystem
 from control.listings import Forbidden, ListingRequest, Viewer, rows
 from control.protocol import (
+    CHUNK,
     AnyAnswer,
     AnyRequest,
     Change,
+    Chunk,
     Done,
+    Explain,
     Log,
     Pause,
     PauseLane,
@@ -41,6 +46,7 @@ from control.protocol import (
     Trace,
     TroubleRow,
 )
+from policy.explain import Explanation
 from spool.door import SpoolDoor
 from spool.errors import SpoolError, SpoolLost
 from spool.ids import IdSyntaxError
@@ -89,6 +95,13 @@ class Figures(Protocol):
         """What an operator should look at."""
 
 
+class Explains(Protocol):
+    """Who answers "what would become of it?". `control.explaining.Explainer` is it."""
+
+    async def explain(self, question: Explain) -> Explanation:
+        """Rules, expansion and routes. Raises `QuestionError`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
     """What the commands act upon."""
@@ -100,6 +113,7 @@ class Desk:
     #: ``mda``, ``mta``, ``smtp``.
     parts: Mapping[str, Switch]
     figures: Figures
+    explainer: Explains
 
 
 class Commands:
@@ -134,12 +148,19 @@ class Commands:
                     for name, value in await anyio.to_thread.run_sync(lambda: list(self._desk.figures.now())):
                         yield StatRow(name, str(value))
                     yield Done()
+                case Explain():
+                    _require_operator(viewer, "aliases and the .forward files of others are private: ")
+                    async for chunk in self._explanation(request):
+                        yield chunk
+                    yield Done()
                 case _:
                     _require_operator(viewer)
                     yield Done(await self._act(request))
         except SpoolLost:
             raise
-        except (SpoolError, IdSyntaxError, UnknownSubsystem, CommandRefused, Forbidden) as error:
+        except Forbidden as error:
+            yield Refused(str(error), forbidden=True)
+        except (SpoolError, IdSyntaxError, UnknownSubsystem, CommandRefused, QuestionError) as error:
             yield Refused(str(error))
         except Exception:
             _log.exception("a control request failed: %s", type(request).__name__)
@@ -150,6 +171,11 @@ class Commands:
         while page := await anyio.to_thread.run_sync(_page, found):
             for row in page:
                 yield row
+
+    async def _explanation(self, question: Explain) -> AsyncGenerator[AnyAnswer]:
+        document = msgspec.json.encode(await self._desk.explainer.explain(question))
+        for start in range(0, len(document), CHUNK):
+            yield Chunk(document[start : start + CHUNK])
 
     async def _act(self, request: AnyRequest) -> int:
         match request:
@@ -199,9 +225,9 @@ class Commands:
         _log.info("info: lane %s %s %s", request.action, request.key, "paused" if request.paused else "resumed")
 
 
-def _require_operator(viewer: Viewer) -> None:
+def _require_operator(viewer: Viewer, because: str = "") -> None:
     if not viewer.is_operator:
-        raise Forbidden("this is for root and for the daemon's own user")
+        raise Forbidden(f"{because}this is for root and for the daemon's own user")
 
 
 def _page(found: Iterator[AnyAnswer]) -> list[AnyAnswer]:

@@ -33,6 +33,8 @@ from anyio.abc import TaskGroup
 
 from control.background import Starting
 from control.commands import Commands, Desk, Switch
+from control.explain_routes import Ways
+from control.explaining import Explainer
 from control.figures import Figures
 from control.generation import Generation, GenerationRefused, Source, open_generation, read_generation
 from control.journal import Journal
@@ -42,6 +44,7 @@ from control.sockets import SocketTaken, bind_unix, remove_unix
 from control.switches import IngressSwitch, TrafficSwitch
 from delivery.bounce import Reporter
 from delivery.dispatch import Dispatcher
+from delivery.resolver import Resolver
 from ingress.drop import DropReader, make_drop
 from ingress.listener import Ingress
 from ingress.transaction import House
@@ -182,7 +185,8 @@ class Daemon:
         self._spool = spool
         places = start.source.places
         users = SystemUsers()
-        house = House(self.config, partial(admit, users=users), spool)
+        decide = partial(admit, users=users)
+        house = House(self.config, decide, spool)
         self._ingress = Ingress(house)
         self._drop = DropReader(places, house)
         self._delivery = Dispatcher.make(self.config, places, spool)
@@ -194,7 +198,9 @@ class Daemon:
             "smtp": IngressSwitch(self._ingress, self._drop),
         }
         figures = Figures(reader, self._runner, self._ingress, self._drop, time.monotonic())
-        self._control = ControlServer(Commands(Desk(spool, reader, self._runner, start.journal, self._parts, figures)))
+        explainer = Explainer(self.config, decide, Ways(places, partial(Resolver.of_machine, places)), running=True)
+        desk = Desk(spool, reader, self._runner, start.journal, self._parts, figures, explainer)
+        self._control = ControlServer(Commands(desk))
         self._stop = anyio.Event()
 
     def config(self) -> Config:

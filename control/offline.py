@@ -21,8 +21,8 @@ class NotAllowed(ControlError):
 
     status = os.EX_NOPERM
 
-    def __init__(self) -> None:
-        super().__init__("smtpd is stopped, and then only root and the owner of the spool may read it")
+    def __init__(self, what: str = "read it") -> None:
+        super().__init__(f"smtpd is stopped, and then only root and the owner of the spool may {what}")
 
 
 def ask_spool(spool_dir: str, request: ListingRequest) -> Iterator[AnyAnswer]:

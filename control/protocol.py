@@ -28,6 +28,8 @@ PREFIX: Final = _LENGTH.size
 
 Id: TypeAlias = Annotated[str, msgspec.Meta(max_length=64)]
 Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=255)]
+#: An address with everything that may be in it.
+Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=512)]
 
 
 class ProtocolError(Exception):
@@ -66,6 +68,22 @@ class ShowStatus(Request, frozen=True):
 
 class ShowStats(Request, frozen=True):
     """A `StatRow` for each figure."""
+
+
+class Explain(Request, frozen=True, kw_only=True):
+    """What would become of a mail: an `Explanation` as JSON, in `Chunk`s. Nothing is sent."""
+
+    recipient: Text
+    #: Without angle brackets; empty for the null sender.
+    sender: Text
+    #: IP address, or ``local`` for the submission socket.
+    client: Name = "local"
+    #: None when the client is not logged in; the socket counts as logged in without a name.
+    login: Text | None = None
+    helo: Name = ""
+    rdns: Name = ""
+    tag: Name = ""
+    tls: bool = False
 
 
 class Change(Request, frozen=True):
@@ -206,7 +224,7 @@ class StatRow(Answer, frozen=True):
 
 
 class Chunk(Answer, frozen=True):
-    """A piece of a message."""
+    """A piece of a message, or of an explanation."""
 
     data: bytes
 
@@ -221,10 +239,13 @@ class Refused(Answer, frozen=True):
     """The request is not fulfilled, for this reason; what was said before this is not the whole."""
 
     reason: str
+    #: Whether it would be fulfilled for somebody else.
+    forbidden: bool = False
 
 
 AnyRequest: TypeAlias = (
     ShowQueue
+    | Explain
     | ShowMessage
     | ShowAttempts
     | ShowLanes

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from control import mailq as postfix
 from control import printing
+from control.asking import EXPLAIN_LONG, EXPLAIN_SHORT, asking, joined
 from control.client import Connection, ControlError, NotRunning, RequestRefused
 from control.grammar import CommandError, Form, resolve
 from control.protocol import (
@@ -48,6 +49,8 @@ from spool.layout import Layout, nearest_layout
 #: What OpenSMTPD's smtpctl answers to words that make no command.
 EX_NO_COMMAND: Final = 255
 _USAGE: Final = "usage: smtpctl [--json] [--root directory] command [argument ...]"
+#: Options of every command; those of ``explain`` alone stand in `control.asking`.
+_LONG_OPTIONS: Final = ("json", "root=")
 _MAILQ_USAGE: Final = "usage: mailq [-j] [--root directory]"
 
 
@@ -63,6 +66,8 @@ class Desk(NamedTuple):
 
     layout: Layout
     json: bool
+    #: The options that not every command has.
+    options: Sequence[tuple[str, str]] = ()
 
     def rows(self, request: Request) -> Iterator[AnyAnswer]:
         """The rows of an answer, from the daemon."""
@@ -118,17 +123,20 @@ def _run(arguments: Sequence[str], name: str, program: Callable[[Sequence[str]],
 
 def _smtpctl(arguments: Sequence[str]) -> int:
     try:
-        options, words = getopt.gnu_getopt(list(arguments), "", ["json", "root="])
+        options, words = getopt.gnu_getopt(joined(arguments), EXPLAIN_SHORT, [*_LONG_OPTIONS, *EXPLAIN_LONG])
+        command = resolve(FORMS, words)
+        special = [(name, value) for name, value in options if name not in ("--json", "--root")]
+        if special and command.meaning is not _explain:
+            raise getopt.GetoptError(f"option {special[0][0]} is for explain alone")
     except getopt.GetoptError as error:
         print(f"smtpctl: {error.msg}", _USAGE, sep="\n", file=sys.stderr)
         return os.EX_USAGE
-    given = dict(options)
-    try:
-        command = resolve(FORMS, words)
     except CommandError as error:
         print(error, file=sys.stderr)
         return EX_NO_COMMAND
-    return command.meaning(Desk(nearest_layout(given.get("--root", "")), "--json" in given), command.arguments)
+    given = dict(options)
+    desk = Desk(nearest_layout(given.get("--root", "")), "--json" in given, special)
+    return command.meaning(desk, command.arguments)
 
 
 def _mailq(arguments: Sequence[str]) -> int:
@@ -227,6 +235,30 @@ def _show_stats(desk: Desk, arguments: tuple[str, ...]) -> int:
     return os.EX_OK
 
 
+def _explain(desk: Desk, arguments: tuple[str, ...]) -> int:
+    (recipient,) = arguments
+    asked = asking(recipient, desk.options)
+    document = b""
+    try:
+        if not asked.config:
+            rows = desk.rows(asked.question)
+            document = b"".join(row.data for row in rows if isinstance(row, Chunk))
+    except NotRunning:
+        pass
+    if not document:
+        from control.explain_offline import explain
+
+        document = explain(desk.layout, asked)
+    if desk.json:
+        print(document.decode())
+        return os.EX_OK
+    from control.explained import page
+
+    for line in page(document):
+        print(line)
+    return os.EX_OK
+
+
 # -- changes ----------------------------------------------------------------------------------------------------------
 
 
@@ -274,6 +306,7 @@ def _encrypt(desk: Desk, arguments: tuple[str, ...]) -> int:
 FORMS: Final[Sequence[Form[Action]]] = (
     Form("encrypt", _encrypt),
     Form("encrypt <string>", _encrypt),
+    Form("explain <recipient>", _explain),
     Form("hold <id|all>", _changing("hold", "held")),
     Form("log brief", _simple(lambda: Log(False))),
     Form("log verbose", _simple(lambda: Log(True))),

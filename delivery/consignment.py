@@ -40,7 +40,7 @@ class Consignment:
     """See the module. ``now`` is spool time in milliseconds."""
 
     def __init__(self, items: Sequence[Claimed], route: Route, now: Callable[[], int]) -> None:
-        self.parcel = Parcel(items[0].message, _sender(items[0], route), items[0].body)
+        self.parcel = Parcel(items[0].message, sender_by(route, items[0].message.return_path), items[0].body)
         self._items = items
         self._waiting = {item.envelope.id: item for item in items}
         self._results: dict[EnvelopeId, Attempt | Damaged] = {}
@@ -105,9 +105,8 @@ def duration(milliseconds: int) -> str:
     return text or "0s"
 
 
-def _sender(item: Claimed, route: Route) -> Address:
+def sender_by(route: Route, sender: Address) -> Address:
     """The envelope sender, with what ``mail-from`` replaces of it; the null sender stays what it is (RFC 5321 4.5.5)."""
-    sender = item.message.return_path
     mail_from = route.action.mail_from if isinstance(route.action, Relay) else ""
     if sender.is_null or not mail_from:
         return sender

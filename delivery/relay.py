@@ -15,7 +15,6 @@ RFC 5321 4.5.4 (sending), 4.5.3.1.10 (too many recipients); RFC 3461 5.2 (who re
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -74,10 +73,8 @@ class Relayer:
 
     @classmethod
     def make(cls, config: Callable[[], Config], layout: Layout, now: Callable[[], int]) -> Self:
-        """A relayer for this machine. Below a root its own ``/etc/resolv.conf`` counts, where there is one."""
-        inside = layout.inside("/etc/resolv.conf")
-        resolver = Resolver(inside if os.path.exists(inside) else "/etc/resolv.conf")
-        return cls(Routes(config, resolver), now)
+        """A relayer for this machine."""
+        return cls(Routes(config, Resolver.of_machine(layout)), now)
 
     async def deliver(self, batch: Batch, route: Route) -> Sequence[Attempt | Damaged]:
         """Try all envelopes of ``batch``: one result for each, in order."""

@@ -15,10 +15,12 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import idna
 from anyio import to_thread
+
+from spool.layout import Layout
 
 if TYPE_CHECKING:
     import dns.asyncresolver
@@ -62,6 +64,12 @@ class Resolver:
         self._asker: dns.asyncresolver.Resolver | None = None
         self._stamp: object = None
         self._answers: dict[tuple[str, str], tuple[float, tuple[str, ...]]] = {}
+
+    @classmethod
+    def of_machine(cls, layout: Layout) -> Self:
+        """The resolver of this machine. Below a root its own ``/etc/resolv.conf`` counts, where there is one."""
+        inside = layout.inside("/etc/resolv.conf")
+        return cls(inside if os.path.exists(inside) else "/etc/resolv.conf")
 
     async def mx(self, domain: str) -> tuple[Mx, ...]:
         """The MX records of ``domain``; none when it exists without any."""

@@ -297,13 +297,10 @@ class _Expansion:
         return True
 
     def _add(self, action: AnyAction, destination: Destination, trail: Trail) -> None:
-        address = destination.address
-        end = (destination.user, destination.extension, destination.target)
-        key = (action.name, *(end if any(end) else (address.local, address.domain.lower())))
         _log.debug("<%s>: %s -> action %s", self.recipient, trail, action.name)
         final = FinalDestination(action, destination)
         self.watch.found(trail, final)
-        self.found.setdefault(key, final)
+        self.found.setdefault(final.key, final)
         if len(self.found) > MAX_DESTINATIONS:
             raise self.refusal(_LIST_PROBLEM, trail, f"more than {MAX_DESTINATIONS} destinations")
 

@@ -25,6 +25,13 @@ class FinalDestination:
     action: AnyAction
     destination: Destination
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells one destination from another: a user, command or file of an action, or an address to relay to."""
+        address, end = self.destination.address, self.destination
+        local = (end.user, end.extension, end.target)
+        return (self.action.name, *(local if any(local) else (address.local, address.domain.lower())))
+
 
 @dataclass(frozen=True, slots=True)
 class Trail:

@@ -15,10 +15,12 @@ import anyio.to_thread
 
 from control.client import Connection
 from control.commands import Commands, Desk
+from control.explaining import QuestionError
 from control.journal import Journal
-from control.protocol import AnyAnswer, Done, Request
+from control.protocol import AnyAnswer, Done, Explain, Request
 from control.server import ControlServer, Limits
 from control.sockets import bind_unix
+from policy.explain import Explanation
 from spool.layout import layout
 from spool.listing import QueueReader
 from spool.writer import SpoolWriter
@@ -82,6 +84,13 @@ class OneFigure:
         return self.wrong
 
 
+class NoQuestions:
+    """Explains nothing: no configuration is here."""
+
+    async def explain(self, question: Explain) -> Explanation:
+        raise QuestionError("nothing is explained here")
+
+
 @asynccontextmanager
 async def running(folder: Path, limits: Limits | None = None) -> AsyncIterator[House]:
     """A spool below ``folder`` as root, and its control socket."""
@@ -90,7 +99,7 @@ async def running(folder: Path, limits: Limits | None = None) -> AsyncIterator[H
     reader = QueueReader.beside(places.spool_dir, spool.clock)
     journal = Journal(logging.StreamHandler(io.StringIO()))
     house = House(spool, places.control_socket)
-    desk = Desk(spool, reader, NothingInHand(spool), journal, house.parts, OneFigure(house.troubles))
+    desk = Desk(spool, reader, NothingInHand(spool), journal, house.parts, OneFigure(house.troubles), NoQuestions())
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ControlServer(Commands(desk), limits).serve, bind_unix(places.control_socket))

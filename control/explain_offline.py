@@ -1,0 +1,55 @@
+"""Explanations without a daemon: by the configuration that a stopped one would read, or by one that is being written.
+
+Guarantees: changes nothing, and asks the same code as the daemon does.
+
+Failure: `control.client.ControlError` with a sentence; `NotAllowed` when the machine's mail is somebody else's.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+import anyio
+import msgspec
+
+from control.asking import Asking
+from control.client import ControlError, RequestRefused
+from control.explain_routes import Ways
+from control.explaining import Explainer, QuestionError
+from control.offline import NotAllowed
+from delivery.resolver import Resolver
+from policy.admit import admit
+from policy.errors import ConfigError
+from policy.parser import load_config
+from policy.tables.passwd import SystemUsers
+from spool.layout import Layout
+
+
+def explain(layout: Layout, asked: Asking) -> bytes:
+    """The explanation as JSON, by the configuration that is named, or else by the daemon's own.
+
+    Whoever names a configuration needs no permission but to read it, and what it names.
+    """
+    if not asked.config and not _owns(layout.spool_dir):
+        raise NotAllowed("ask this: aliases and the .forward files of others are private")
+    try:
+        config = load_config(asked.config or layout.conf_file, layout, asked.macros).config
+    except ConfigError as error:
+        raise ControlError("\n".join(finding.headline for finding in error.findings)) from None
+    ways = Ways(layout, partial(Resolver.of_machine, layout))
+    explainer = Explainer(lambda: config, partial(admit, users=SystemUsers()), ways, running=False)
+    try:
+        return msgspec.json.encode(anyio.run(explainer.explain, asked.question))
+    except QuestionError as error:
+        raise RequestRefused(str(error)) from None
+
+
+def _owns(spool_dir: str) -> bool:
+    try:
+        return os.geteuid() in (0, os.stat(spool_dir).st_uid)
+    except FileNotFoundError:
+        # No daemon was ever started here.
+        return True
+    except OSError:
+        return False
