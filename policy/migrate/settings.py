@@ -16,6 +16,10 @@ from policy.migrate.words import Word, argument, spelt
 _LIMITS: Final = {"session": "smtp", "mta": "mta", "mda": "mda", "scheduler": "scheduler"}
 _PKI_FILES: Final = {"certificate": "cert", "cert": "cert", "key": "key", "dhe": "dhe"}
 
+_DATABASE: Final = (
+    "files of databases are of another kind here: makemap, or newaliases, makes them anew out of the text"
+)
+
 
 def rewrite_macro(words: tuple[Word, ...]) -> Rewritten:
     """A macro whose name or value has become a word of the language is put into quotes."""
@@ -25,7 +29,8 @@ def rewrite_macro(words: tuple[Word, ...]) -> Rewritten:
 def rewrite_table(words: tuple[Word, ...]) -> Rewritten:
     """The same for names and elements of tables."""
     respelt = [word.respelt(argument(word)) for word in words[1:]]
-    return Rewritten((spelt([words[0], *respelt]),))
+    is_database = len(words) > 2 and words[2].text.startswith("db:")
+    return Rewritten((spelt([words[0], *respelt]),), (_DATABASE,) if is_database else ())
 
 
 def rewrite_include(words: tuple[Word, ...]) -> Rewritten:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.tools.daemon import Daemon, wait_for
+
 BIN = Path(sys.executable).parent
 OLD = "listen on lo # here\naccept for local deliver to maildir\n"
 NEW = 'listen on lo # here\naction "maildir" maildir\nmatch for local action "maildir"\n'
@@ -64,6 +66,16 @@ def test_what_is_not_supported_is_a_comment_with_everything_that_needs_it(tmp_pa
         f"{path}:4:1",
         f"{path}:5:1",
     ]
+
+
+def test_what_is_printed_runs(tmp_path: Path) -> None:
+    old = (
+        'listen on 127.0.0.1 port $port\naccept from any for any virtual { "@" = root } deliver to maildir "/Maildir"\n'
+    )
+    done = migrate(written(tmp_path, old))
+    with Daemon(tmp_path, done.stdout) as daemon:
+        daemon.sendmail("-i", "bob@example.org", message="Subject: x\n\nx\n")
+        wait_for(lambda: list((tmp_path / "Maildir/new").glob("*")), "the message")
 
 
 def test_octets_that_are_no_utf8_leave_as_they_came(tmp_path: Path) -> None:

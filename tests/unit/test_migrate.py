@@ -81,3 +81,10 @@ def test_what_was_printed_is_left_alone_the_next_time(path: Path) -> None:
     text = migrated(path).text
     again = migrate(Source("again", text))
     assert (again.is_changed, again.text) == (False, text)
+
+
+def test_a_database_has_to_be_made_anew() -> None:
+    migration = migrate(Source("x", "table t db:/etc/mail/aliases.db\naccept for local alias <t> deliver to mbox\n"))
+    remark, table, *_ = migration.text.splitlines()
+    assert remark.endswith("makemap, or newaliases, makes them anew out of the text")
+    assert table == "table t db:/etc/mail/aliases.db"
