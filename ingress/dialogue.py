@@ -195,6 +195,11 @@ class Dialogue(Wire):
             log.warning("%s smtp table-unavailable reason=%s", self.id, quoted(error))
             self.turn_away(replies.TROUBLE_CLOSING)
 
+    @property
+    def is_name_known(self) -> bool:
+        """Whether the DNS has said what the client is called, or that it has no name."""
+        return self._peer is not None and self._peer.is_certain
+
     def _ask_for_name(self) -> None:
         """Begin to find out the client's name, so that it is there when it is needed."""
         if self.end is not None:

@@ -292,7 +292,7 @@ class Session(Authentication):
         if client.protocol != name:
             client = self.client = dataclasses.replace(client, protocol=name)
         tls = f"{self.tls}:{'YES' if self.service.listener.verify else 'NO'}" if self.tls else ""
-        return Origin(self.id, self.service.listener, self.host, client, tls)
+        return Origin(self.id, self.service.listener, self.host, client, tls, self.is_name_known)
 
     def _takes_none(self, arg: str) -> bool:
         if arg:

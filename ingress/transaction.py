@@ -68,6 +68,8 @@ class Origin:
     client: Client
     #: What was negotiated, ``TLSv1.3:...``, or empty.
     tls: str = ""
+    #: Whether the DNS said what the client is called, or that it has no name.
+    is_name_known: bool = True
     #: The file of the drop that is read, or empty.
     drop: str = ""
 
@@ -84,6 +86,7 @@ class Origin:
             mail_from=sender,
             helo=client.helo,
             rdns=client.host,
+            is_rdns_known=self.is_name_known,
             tag=self.listener.tag,
             tls=bool(self.tls),
             login=client.login if client.login or self.listener.is_socket else None,

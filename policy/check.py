@@ -16,7 +16,7 @@ from policy.build.workbench import Workbench
 from policy.check_circles import check_circles
 from policy.config import Auth, Config, For, From, Relay, Rule
 from policy.errors import Place, TableUnavailable
-from policy.grammar.syntax import Given, LiteralTable, NamedTable, Script
+from policy.grammar.syntax import ChainStatement, FilterStatement, Given, LiteralTable, NamedTable, Script, Word
 from policy.server_name import ServerName, mailname_path
 from policy.suggestion import did_you_mean
 from policy.tables.file import FileTable
@@ -38,6 +38,7 @@ def check(bench: Workbench, assembled: Assembled, name: ServerName) -> None:
     _check_domains(bench, assembled.config)
     _check_actions(bench, assembled.config)
     _check_tables(bench)
+    _check_filters(bench)
     _check_secrets(bench, assembled.config)
     _check_hashes(bench)
     _check_logins(bench, assembled)
@@ -120,6 +121,21 @@ def _check_actions(bench: Workbench, config: Config) -> None:
             bench.warn(statement.name.place, f'no rule uses action "{name}"')
 
 
+def _check_filters(bench: Workbench) -> None:
+    used = {word.text for words in _filter_names(bench.script) for word in words}
+    for name, statement in bench.script.filters.items():
+        if name not in used:
+            bench.warn(statement.name.place, f'nothing uses filter "{name}"')
+
+
+def _filter_names(script: Script) -> Iterator[tuple[Word, ...]]:
+    for statement in script.filters.values():
+        if isinstance(statement, ChainStatement):
+            yield statement.names.keys
+    for given in (given for each in script.listens for given in each.options.all("filter")):
+        yield given.argument.keys if isinstance(given.argument, LiteralTable) else (given.string(),)
+
+
 def _check_tables(bench: Workbench) -> None:
     used = set(_named_tables(bench.script))
     for name, statement in bench.script.tables.items():
@@ -132,6 +148,7 @@ def _named_tables(script: Script) -> Iterator[str]:
         yield from _named(options.given)
     for rule in script.rules:
         yield from _named([each for each in (rule.source, rule.destination, *rule.conditions) if each])
+    yield from _named([each.question for each in script.filters.values() if isinstance(each, FilterStatement)])
 
 
 def _named(given: Iterable[Given]) -> Iterator[str]:

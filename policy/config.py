@@ -312,7 +312,10 @@ class Facts:
     source: str
     mail_from: Address
     helo: str = ""
+    #: The confirmed name of the client in the reverse DNS; empty when it has none, or when nobody knows.
     rdns: str = ""
+    #: Whether the DNS gave an answer.
+    is_rdns_known: bool = True
     tag: str = ""
     tls: bool = False
     #: The login, or None; local-socket submissions count as authenticated with an empty login.

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from policy.config import AnyCondition, Condition, Config, Facts, For, From, Rule
+from policy.errors import TableUnavailable
 from policy.tables.services import has_address, has_domain, has_regex, has_source, has_string, ip_address
 from policy.tables.table import Table
 from spool.address import Address, AddressSyntaxError, parse_address
@@ -73,6 +74,8 @@ def _place_holds(source: From, config: Config, key: str) -> bool:
 
 
 def _rdns_holds(source: From, facts: Facts) -> bool:
+    if not (facts.rdns or facts.is_rdns_known or facts.is_internal):
+        raise TableUnavailable(f"the name of {facts.source} cannot be looked up now")
     if source.table is None:
         return not facts.is_internal and bool(facts.rdns) is not source.negated
     name = LOCAL_SOURCE if facts.is_internal else facts.rdns

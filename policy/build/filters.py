@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from policy.build.tables import entries_of
 from policy.build.workbench import Workbench
 from policy.filters import ASKED_IN, DONE_IN, Deed, Filter, Phase, Question
 from policy.grammar.syntax import ChainStatement, FilterStatement, Given, LiteralTable, Options, Word
 from policy.suggestion import did_you_mean
-from policy.tables.services import is_source
+from policy.tables.service import DOMAIN, MAILADDR, NETADDR, REGEX, STRING
 from policy.tables.table import Shape, Table
 from spool.address import AddressSyntaxError, is_domain, parse_address
 
@@ -18,6 +17,14 @@ from spool.address import AddressSyntaxError, is_domain, parse_address
 _REPLY: Final = re.compile(r"[45][0-9]{2} [ -~]{1,500}")
 _PATH: Final = re.compile(r"<(.*)>")
 _LISTS: Final = ("src", "helo", "rdns")
+_SERVICES: Final = {
+    "src": NETADDR,
+    "helo": DOMAIN,
+    "rdns": DOMAIN,
+    "auth": STRING,
+    "mail-from": MAILADDR,
+    "rcpt-to": MAILADDR,
+}
 
 
 def build_filters(bench: Workbench) -> None:
@@ -85,12 +92,9 @@ def _question(bench: Workbench, given: Given, phase: Phase) -> Question:
     table: Table | None = None
     if given.argument is not None:
         wanted = Shape.LIST if given.word in _LISTS else Shape.EITHER
-        table = bench.shelf.use(given.table(), wanted, f'"{given.word}"')
-    if table and given.word == "src":
-        for word in entries_of(given.table(), table):
-            if not is_source(word.text):
-                bench.complain(word.place, f'"{word.text}" is no IP address, network or "local"')
-    return Question(given.word, table, given.negated)
+        service = REGEX if given.is_regex else _SERVICES[given.word]
+        table = bench.shelf.use(given.table(), wanted, f'"{given.word}"', service)
+    return Question(given.word, table, given.negated, given.is_regex)
 
 
 def _check_phase(bench: Workbench, given: Given, phase: Phase, phases: tuple[Phase, ...]) -> None:

@@ -12,6 +12,7 @@ from policy.config import Auth, Listener, ListenerTls
 from policy.errors import Place
 from policy.grammar.syntax import Given, ListenStatement, Options
 from policy.suggestion import did_you_mean
+from policy.tables.service import ADDRNAME, CREDENTIALS, MAILADDRMAP, Service
 from policy.tables.services import ip_address
 from policy.tables.table import Shape, Table
 from spool.address import is_domain
@@ -124,23 +125,14 @@ def _names_and_senders(bench: Workbench, options: Options) -> _NamesAndSenders:
         if given and not options.find("auth", "auth-optional"):
             bench.warn(given.place, f'"{given.word}" is of no use without "auth" or "auth-optional"')
     return {
-        "hostnames": _hostnames(bench, options.find("hostnames")),
-        "senders": bench.shelf.use(senders.table(), Shape.MAPPING, '"senders"') if senders else None,
+        "hostnames": _mapping(bench, options.find("hostnames"), ADDRNAME),
+        "senders": _mapping(bench, senders, MAILADDRMAP),
         "masquerade": senders is not None and senders.modified,
     }
 
 
-def _hostnames(bench: Workbench, given: Given | None) -> Table | None:
-    table = bench.shelf.use(given.table(), Shape.MAPPING, '"hostnames"') if given else None
-    if given is None or table is None:
-        return None
-    for key in tuple(table.keys()):
-        name = table.lookup(key)
-        if ip_address(key) is None:
-            bench.complain(given.place, f'"{key}" is no IP address of ours: expected ADDRESS = NAME')
-        elif name is not None and not is_domain(name):
-            bench.complain(given.place, f'"{name}" (of {key}) is no host name')
-    return table
+def _mapping(bench: Workbench, given: Given | None, service: Service) -> Table | None:
+    return bench.shelf.use(given.table(), Shape.MAPPING, f'"{given.word}"', service) if given else None
 
 
 class _TlsDetails(TypedDict):
@@ -191,7 +183,7 @@ def _auth(bench: Workbench, statement: ListenStatement) -> tuple[Auth, Table | N
         hint = "expected a table of logins and password hashes, such as <creds>"
         bench.complain(given.place, f'not supported yet: "{given.word}" without a table ({later}); {hint}')
         return Auth(given.word), None
-    return Auth(given.word), bench.shelf.use(given.table(), Shape.MAPPING, f'"{given.word}"')
+    return Auth(given.word), _mapping(bench, given, CREDENTIALS)
 
 
 def _tag(bench: Workbench, options: Options) -> str:

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from ingress.listener import Opening
-from ingress.names import UNNAMED, Names, PeerName
+from ingress.names import UNCERTAIN, UNNAMED, Names, PeerName
 from policy.config import Listener, ListenerTls
 from spool.writer import SpoolWriter
 from tests.tools.certificates import CertificateAuthority
@@ -207,3 +207,10 @@ async def test_a_handshake_that_came_with_the_header_is_not_lost(spool: SpoolWri
                     break
                 except ssl.SSLWantReadError:
                     incoming.write(await stream.receive())
+
+
+async def test_rules_are_told_that_the_dns_gave_no_answer(spool: SpoolWriter) -> None:
+    async with smtp_server(spool, Setting(PROXIED, names=Names(lambda _: UNCERTAIN))) as server:
+        await hand_in(server)
+        (facts, _) = server.policy.asked[0]
+    assert (facts.rdns, facts.is_rdns_known) == ("", False)

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from policy.errors import ConfigError
 from policy.grammar.vocabulary import (
     CONDITIONS,
+    FILTER_DEEDS,
+    FILTER_PHASES,
+    FILTER_QUESTIONS,
     FOR_FORMS,
     FROM_FORMS,
     LISTEN_OPTIONS,
@@ -59,6 +62,14 @@ _ARGUMENTS: Final[Mapping[str, st.SearchStrategy[str]]] = {
     "mail-from": _MAILBOXES,
     "rcpt-to": _one_or_list(_MAILBOXES),
     "domain": _one_or_list(_DOMAINS) | st.just("<words>"),
+    "ciphers": st.sampled_from(["secure", '"HIGH:!aNULL"']),
+    "protocols": st.sampled_from(['"tlsv1.3"', '"tlsv1.2,tlsv1.3"']),
+    "hostnames": st.just('{ "192.0.2.25" = a.example, "[::1]" = b.example }'),
+    "senders": st.sampled_from(["<pairs>", '{ ann = "ann@example.org, @example.net" }']),
+    "filter": _one_or_list(st.sampled_from(["f0", "f1", "f2", "both"])),
+    "reject": st.sampled_from(['"550 go away"', '"421 later"']),
+    "disconnect": st.just('"550 5.7.1 \\"quotes\\""'),
+    "rewrite": st.sampled_from(['"<ann@example.org>"', "mail.example.org"]),
     "tag": st.sampled_from(["blue", '"red one"']),
 }
 _BY_OWNER: Final[Mapping[str, st.SearchStrategy[str]]] = {
@@ -66,6 +77,7 @@ _BY_OWNER: Final[Mapping[str, st.SearchStrategy[str]]] = {
     "listen auth-optional": st.just("<pairs>"),
     "relay auth": st.just("<pairs>"),
     "relay helo": _DOMAINS,
+    "filter src": _one_or_list(_ADDRESSES),
     "from src": _one_or_list(_ADDRESSES | st.just("10.0.0.0/8")),
 }
 _BY_KIND: Final = {
@@ -129,6 +141,14 @@ def _rule(draw: st.DrawFn) -> str:
     return f"match {' '.join(parts)}"
 
 
+@st.composite
+def _filter(draw: st.DrawFn, name: str) -> str:
+    negation = draw(st.sampled_from(["", "! "]))
+    question = draw(_form("filter", FILTER_QUESTIONS))
+    phase = draw(st.sampled_from(FILTER_PHASES))
+    return f"filter {name} phase {phase} match {negation}{question} {draw(_form('filter', FILTER_DEEDS))}"
+
+
 def _form(owner: str, known: Mapping[str, Option]) -> st.SearchStrategy[str]:
     forms = [option for option in known.values() if not option.later]
     return st.sampled_from(forms).flatmap(lambda option: _option(owner, option))
@@ -148,6 +168,8 @@ def configurations(draw: st.DrawFn) -> str:
     """A text of which some lines may contradict themselves; it names the tables and certificates of `declared`."""
     lines = [
         *draw(st.lists(_SETTINGS, max_size=3)),
+        *(draw(_filter(f"f{number}")) for number in range(3)),
+        "filter both chain { f0, f2 }",
         *draw(st.lists(_listener(), max_size=3)),
         *(draw(_action(name)) for name in "abc"),
         *draw(st.lists(_rule(), max_size=5)),

@@ -286,3 +286,11 @@ def test_a_table_behind_the_deciding_rule_is_not_asked(configured: Configured) -
     )
     path.unlink()
     assert match(config, STRANGER, Address("bob", "example.com")) is not None
+
+
+@pytest.mark.parametrize("condition", ["from rdns", "! from rdns", 'from rdns "*"'])
+def test_a_name_that_the_dns_does_not_give_stops_the_search(configured: Configured, condition: str) -> None:
+    config = configured.load(f"match {condition} for any reject\n")
+    with pytest.raises(TableUnavailable):
+        match(config, changed(STRANGER, is_rdns_known=False), parse_address("bob@example.org"))
+    assert match(config, changed(NAMED, is_rdns_known=False), parse_address("bob@example.org")) or "!" in condition

@@ -88,6 +88,15 @@ def test_an_action_that_no_rule_uses_is_noticed(configured: Configured) -> None:
     assert configured.warnings('action "a" mbox\nmatch for any reject\n') == ['1: no rule uses action "a"']
 
 
+def test_a_filter_that_nothing_uses_is_noticed(configured: Configured) -> None:
+    text = (
+        "filter one phase connect match fcrdns junk\nfilter two phase connect match fcrdns junk\n"
+        "filter three chain { one }\nfilter four phase connect match fcrdns junk\n"
+        "listen on lo filter three\nlisten on lo port 26 filter { four }\nmatch for any reject\n"
+    )
+    assert configured.warnings(text) == ['2: nothing uses filter "two"']
+
+
 def test_a_table_that_nothing_uses_is_noticed(configured: Configured) -> None:
     text = 'table used { "a" }\ntable spare { "b" }\nmatch from any for domain <used> reject\n'
     assert configured.warnings(text) == ['2: nothing uses table "spare"']
