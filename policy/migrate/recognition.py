@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from policy.lexer import KEYWORDS
@@ -23,7 +22,18 @@ FORMER: Final = (
 )
 #: Kinds of filters since 6.6; what else stands there is the name of a program.
 PRESENT_FILTERS: Final = ("proc", "proc-exec", "phase")
-_LISTENER_STRINGS: Final = ("tag", "hostname", "pki", "ca", "ciphers")
+#: Options of listeners behind which any word may stand.
+_WITH_ARGUMENT: Final = (
+    "ca",
+    "ciphers",
+    "filter",
+    "hostname",
+    "hostnames",
+    "pki",
+    "protocols",
+    "senders",
+    "tag",
+)
 _IN_LISTENERS: Final = ("secure", "ssl", "mask-source")
 _IN_PKIS: Final = ("certificate", "ca", "dhparams")
 
@@ -39,10 +49,7 @@ def is_former(words: tuple[Word, ...]) -> bool:
         return False
     match words[0].text:
         case "listen":
-            pairs = itertools.pairwise(words)
-            return any(
-                _is(word, *_IN_LISTENERS) and not _is(before, *_LISTENER_STRINGS, "on") for before, word in pairs
-            )
+            return any(_is(word, *_IN_LISTENERS) for word in _options(words[3:]))
         case "pki":
             return any(_is(word, *_IN_PKIS) for word in words[2::2])
         case "ca":
@@ -100,6 +107,16 @@ def _is_argument(words: list[Word]) -> bool:
     if words[0].text == "<":
         return len(words) == 3
     return words[0].text == "{" and words[-1].text == "}" and all(word.text != "}" for word in words[:-1])
+
+
+def _options(words: tuple[Word, ...]) -> Iterator[Word]:
+    """The words that are neither arguments nor within tables."""
+    depth, is_argument = 0, False
+    for word in words:
+        depth += _is(word, "{", "<") - _is(word, "}", ">")
+        if depth <= 0 and not is_argument and word.sort is Sort.WORD:
+            yield word
+        is_argument = depth <= 0 and _is(word, *_WITH_ARGUMENT)
 
 
 def _is(word: Word, *texts: str) -> bool:

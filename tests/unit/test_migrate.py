@@ -12,8 +12,10 @@ import pytest
 
 from policy.errors import ConfigError, Finding
 from policy.lexer import Source
+from policy.migrate.recognition import is_former
 from policy.migrate.support import without_unsupported
 from policy.migrate.translation import Migration, migrate
+from policy.migrate.words import directives
 from policy.parser import load_source
 from policy.pki import selfsigned
 from tests.tools.configured import Configured, FakeHost
@@ -88,3 +90,53 @@ def test_a_database_has_to_be_made_anew() -> None:
     remark, table, *_ = migration.text.splitlines()
     assert remark.endswith("makemap, or newaliases, makes them anew out of the text")
     assert table == "table t db:/etc/mail/aliases.db"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "listen on lo secure",
+        "listen on lo port 25 mask-source",
+        "listen on lo tls pki x auth <t> mask-source",
+        "listen on lo tls auth { a = b } mask-source",
+        "listen on lo secure auth",
+        "listen on lo tls pki x auth mask-source",
+        "pki x certificate y",
+        "pki x key y certificate z",
+        "ca x certificate y",
+        "queue compression gzip",
+        "queue encryption key x",
+        "filter x y",
+        "reject for any",
+        "accept",
+        "expire 4d",
+    ],
+)
+def test_a_line_of_the_older_grammar_is_known(line: str) -> None:
+    assert is_former(directives(Source("x", line))[0][0].words)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "listen on secure",
+        "listen on lo tag secure",
+        "listen on lo smtps pki ssl auth <secure>",
+        "listen on lo senders { secure = ssl, ssl = a }",
+        "listen on lo filter { a ssl }",
+        'listen on lo "secure"',
+        "pki certificate cert x",
+        "ca certificate cert x",
+        "queue compression",
+        "queue encryption x",
+        'filter x proc-exec "y"',
+        "filter x chain { y }",
+        "filter x phase connect match !rdns junk",
+        'expire = "4d"',
+        "accept = x",
+        '"accept" for any',
+        "reject",
+    ],
+)
+def test_a_line_of_the_present_grammar_is_not_taken_for_an_older_one(line: str) -> None:
+    assert not is_former(directives(Source("x", line))[0][0].words)
