@@ -19,7 +19,9 @@ from policy.errors import Place, TableUnavailable
 from policy.grammar.syntax import ChainStatement, FilterStatement, Given, LiteralTable, NamedTable, Script, Word
 from policy.server_name import ServerName, mailname_path
 from policy.suggestion import did_you_mean
+from policy.tables.database import DbTable
 from policy.tables.file import FileTable
+from policy.tables.inline import InlineTable
 from policy.tables.services import ip_address
 from policy.tables.table import Table
 
@@ -111,7 +113,7 @@ def _key(part: From | For) -> _Key:
 def _table_key(table: Table | None) -> tuple[str, ...]:
     if table is None:
         return ()
-    return (table.name,) if isinstance(table, FileTable) else tuple(sorted(table.keys()))
+    return tuple(sorted(table.keys())) if isinstance(table, InlineTable) else (table.name,)
 
 
 def _check_actions(bench: Workbench, config: Config) -> None:
@@ -179,7 +181,7 @@ def _check_hashes(bench: Workbench) -> None:
 
 
 def _check_mode(bench: Workbench, place: Place, table: Table, what: str) -> None:
-    if not isinstance(table, FileTable):
+    if not isinstance(table, FileTable | DbTable):
         return
     path = table.path
     try:

@@ -22,7 +22,7 @@ from policy.check import check
 from policy.config import Config
 from policy.errors import ConfigError, Finding, Place, TableUnavailable
 from policy.grammar.statements import read_script
-from policy.grammar.syntax import Script
+from policy.grammar.syntax import Script, Word
 from policy.host import Host, KernelHost
 from policy.lexer import Macros, Source
 from policy.server_name import server_name
@@ -88,6 +88,19 @@ def _load(source: Source, layout: Layout, macros: Mapping[str, str], host: Host)
         raise ConfigError(_in_order(errors, path))
     notes.insert(0, f"server name: {name.name} ({name.origin})")
     return Loaded(assembled.config, _in_order(findings, path), tuple(notes))
+
+
+def declared_tables(path: str, layout: Layout) -> Mapping[str, str]:
+    """What stands behind each ``table NAME`` that names its content; no table is opened, and no error is told.
+
+    Raises `ConfigError` when the file cannot be read.
+    """
+    try:
+        script = _script(read_source(path), layout, {}, [])
+    except OSError as error:
+        raise ConfigError((Finding.at(Place(path), str(error.strerror)),)) from error
+    contents = ((name, statement.content) for name, statement in script.tables.items())
+    return {name: content.text for name, content in contents if isinstance(content, Word)}
 
 
 def read_source(path: str) -> Source:

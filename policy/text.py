@@ -148,7 +148,7 @@ class _Writer:
     def _table(self, word: str, table: Table | None) -> Iterator[str]:
         if table is not None:
             yield word
-            yield f"<{quoted(table.name)}>" if self._config.tables.get(table.name) is table else table.written
+            yield f"<{quoted(table.name)}>" if table.name in self._config.tables else table.written
 
 
 def _method(action: LocalAction) -> str:

@@ -11,7 +11,7 @@ from policy.build.workbench import Workbench
 from policy.config import AnyAction, Command, ExpandOnly, ForwardOnly, Lmtp, Maildir, Mbox, Relay, Smarthost
 from policy.grammar.syntax import ActionStatement, Given, Options, Word
 from policy.smarthost import SmarthostSyntaxError, parse_smarthost
-from policy.tables.service import ANY, USERINFO, Service
+from policy.tables.service import ALIAS, ANY, RELAYHOST, SECRETS, SOURCE, USERINFO, Service
 from policy.tables.services import ip_address
 from policy.tables.table import Shape, Table
 from spool.address import AddressSyntaxError, is_domain, parse_address
@@ -60,8 +60,8 @@ def _local(bench: Workbench, statement: ActionStatement) -> _Local:
     return {
         "name": statement.name.text,
         "ttl": _ttl(options),
-        "alias": _mapping(bench, options.find("alias")),
-        "virtual": _mapping(bench, options.find("virtual")),
+        "alias": _mapping(bench, options.find("alias"), ALIAS),
+        "virtual": _mapping(bench, options.find("virtual"), ALIAS),
         "user": _user(bench, statement),
         "userbase": _mapping(bench, options.find("userbase"), USERINFO),
     }
@@ -134,7 +134,7 @@ def _relay(bench: Workbench, statement: ActionStatement) -> Relay:
         name=statement.name.text,
         ttl=_ttl(options),
         hosts=hosts,
-        auth=_mapping(bench, options.find("auth")),
+        auth=_mapping(bench, options.find("auth"), SECRETS),
         mail_from=_mail_from(bench, options.find("mail-from")),
         helo=_helo(bench, options.find("helo")),
         require_tls=tls is not None,
@@ -148,7 +148,7 @@ def _relay(bench: Workbench, statement: ActionStatement) -> Relay:
 def _hosts(bench: Workbench, given: Given | None) -> tuple[Smarthost, ...]:
     if given is None:
         return ()
-    table = bench.shelf.use(given.table(), Shape.LIST, '"host"')
+    table = bench.shelf.use(given.table(), Shape.LIST, '"host"', RELAYHOST)
     if table is None:
         return ()
     words = entries_of(given.table(), table)
@@ -208,7 +208,7 @@ def _helo(bench: Workbench, given: Given | None) -> str:
 def _sources(bench: Workbench, given: Given | None) -> Table | None:
     if given is None:
         return None
-    table = bench.shelf.use(given.table(), Shape.EITHER, '"src"')
+    table = bench.shelf.use(given.table(), Shape.EITHER, '"src"', SOURCE)
     for word in entries_of(given.table(), table) if table else ():
         if ip_address(word.text) is None:
             bench.complain(word.place, f'"{word.text}" is no IP address to connect from')

@@ -8,7 +8,7 @@ from policy.build.workbench import Workbench
 from policy.config import Condition, For, From, Rule
 from policy.grammar.syntax import Given, RuleStatement
 from policy.suggestion import did_you_mean
-from policy.tables.service import ANY, NETADDR, REGEX
+from policy.tables.service import DOMAIN, MAILADDR, NETADDR, REGEX, STRING
 from policy.tables.table import Shape, Table
 
 #: What the table of a condition must be; those that are not named here take both.
@@ -19,6 +19,18 @@ _WANTED: Final = {
     "rdns": Shape.LIST,
     "domain": Shape.LIST,
     "from auth": Shape.LIST,
+}
+
+#: How the key of a condition is compared.
+_SERVICES: Final = {
+    "tag": STRING,
+    "helo": DOMAIN,
+    "src": NETADDR,
+    "rdns": DOMAIN,
+    "domain": DOMAIN,
+    "auth": MAILADDR,
+    "mail-from": MAILADDR,
+    "rcpt-to": MAILADDR,
 }
 
 
@@ -63,6 +75,6 @@ def _condition(bench: Workbench, given: Given) -> Condition:
 def _table(bench: Workbench, given: Given, where: str) -> Table | None:
     if given.argument is None:
         return None
-    wanted = _WANTED.get(where, _WANTED.get(given.word, Shape.EITHER))
-    service = REGEX if given.is_regex else NETADDR if given.word == "src" else ANY
+    wanted = Shape.LIST if given.is_regex else _WANTED.get(where, _WANTED.get(given.word, Shape.EITHER))
+    service = REGEX if given.is_regex else _SERVICES[given.word]
     return bench.shelf.use(given.table(), wanted, f'"{where}"', service)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from policy.errors import Finding, Place, TableUnavailable
 from policy.grammar.syntax import LiteralTable, NamedTable, Script, TableStatement, TableUse, Word
@@ -14,14 +14,15 @@ from policy.suggestion import did_you_mean
 from policy.tables.file import FileTable
 from policy.tables.format import TableSyntaxError
 from policy.tables.inline import InlineTable
+from policy.tables.kinds import KindError, StoredTable, stored_table
 from policy.tables.service import ANY, Service
 from policy.tables.table import Shape, Table
 from spool.layout import Layout
 
 #: What a file beside the configuration may be called to be found by ``<name>``.
 _IMPLICIT_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")
-#: Kinds of tables that the language has and we have not.
-_LATER: Final = {"db": "tables in databases", "sqlite": "tables in SQLite", "proc": "tables of programs"}
+
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -36,6 +37,8 @@ class TableShelf:
     tables: dict[str, Table] = field(default_factory=dict)
     #: Tables that could not be opened: that was said once, and is not said at each use.
     broken: set[str] = field(default_factory=set)
+    #: Those of them whose content is somewhere else.
+    stored: dict[str, StoredTable] = field(default_factory=dict)
     literals: int = 0
 
     def open_declared(self) -> None:
@@ -53,50 +56,43 @@ class TableShelf:
                 use.place, f"{_called(use)} is {table.shape.value}, but {where} needs {wanted.value}{_how(wanted)}"
             )
             return None
-        return table if self._fits(use, table, wanted, service) else None
+        if isinstance(use, LiteralTable):
+            return table if self._is_right(use, service) else None
+        return self._serving(table, use.place, wanted, service)
 
     def complain(self, place: Place, message: str) -> None:
         """Note an error."""
         self.findings.append(Finding.at(place, message))
 
-    def _fits(self, use: TableUse, table: Table, wanted: Shape, service: Service) -> bool:
-        if isinstance(table, FileTable):
-            return self._opens(table, use.place, lambda: table.want(wanted, service.fault))
-        if not isinstance(use, LiteralTable):
-            faults = ((use.place, service.fault(key, table.lookup(key) or "")) for key in tuple(table.keys()))
-        else:
-            values = use.values or use.keys
-            pairs = zip(use.keys, values, strict=True)
-            faults = ((key.place, service.fault(key.text, value.text)) for key, value in pairs)
-        found = [(place, fault) for place, fault in faults if fault]
-        for place, fault in found:
+    def _is_right(self, use: LiteralTable, service: Service) -> bool:
+        faults = list(_faults(use, service))
+        for place, fault in faults:
             self.complain(place, fault)
-        return not found
+        return not faults
+
+    def _serving(self, table: Table, place: Place, wanted: Shape, service: Service) -> Table | None:
+        if isinstance(table, InlineTable):
+            statement = self.script.tables[table.name]
+            assert isinstance(statement.content, LiteralTable)
+            faults = [fault for _place, fault in _faults(statement.content, service)]
+            for fault in faults:
+                self.complain(place, f'table "{table.name}": {fault}')
+            return None if faults else table
+        stored = self.stored[table.name]
+        return self._try(stored, place, lambda: stored.serving(wanted, service))
 
     def _declared(self, statement: TableStatement) -> None:
         name = statement.name.text
         if isinstance(statement.content, LiteralTable):
             self.tables[name] = inline(name, statement.content)
             return
-        path = self._path_of(statement.content)
-        if path is not None:
-            self._open(name, path, statement.content.place)
+        word = statement.content
+        try:
+            self._open(stored_table(name, word.text, self.layout), word.place)
+        except KindError as error:
+            self.complain(word.place, str(error))
         if name not in self.tables:
             self.broken.add(name)
-
-    def _path_of(self, content: Word) -> str | None:
-        kind, colon, path = content.text.partition(":")
-        if content.text.startswith("/"):
-            return content.text
-        if colon and kind == "file" and path.startswith("/"):
-            return path
-        if kind in _LATER:
-            self.complain(content.place, f'not supported yet: "{kind}:" tables ({_LATER[kind]})')
-        elif kind == "file" or not colon:
-            self.complain(content.place, f'expected an absolute path ("/path" or file:/path), found "{content.text}"')
-        else:
-            self.complain(content.place, f'unknown kind of table "{kind}"{did_you_mean(kind, ["file"])}')
-        return None
 
     def _named(self, use: NamedTable) -> Table | None:
         if use.name not in self.tables and ("table", use.name) not in self.script.begun and use.name not in self.broken:
@@ -116,7 +112,7 @@ class TableShelf:
             tried = f'no table "{use.name}" is declared, and there is no file {path} beside the configuration'
             self.complain(use.place, tried + declared)
             return
-        self._open(use.name, path, use.place, is_beside=True)
+        self._open(FileTable(use.name, path), use.place)
         self.notes.append(f'{use.place}: table "{use.name}" is not declared: the file {path} is used')
 
     def _meant(self, name: str, folder: str) -> str:
@@ -124,23 +120,26 @@ class TableShelf:
         near = did_you_mean(name, [*names, *_files_in(folder)])
         return near if near.endswith("?") else did_you_mean(name, names, "declared are")
 
-    def _open(self, name: str, path: str, place: Place, *, is_beside: bool = False) -> None:
-        table = FileTable(name, path if is_beside else self.layout.inside(path))
-        if self._opens(table, place, table.load):
-            self.tables[name] = table
+    def _open(self, table: StoredTable, place: Place) -> None:
+        def load() -> StoredTable:
+            table.load()
+            return table
 
-    def _opens(self, table: FileTable, place: Place, load: Callable[[], None]) -> bool:
+        if self._try(table, place, load):
+            self.tables[table.name] = self.stored[table.name] = table
+
+    def _try(self, table: StoredTable, place: Place, act: Callable[[], _T]) -> _T | None:
+        """What ``act`` gives; None when the table cannot do that, which is said at its line, or else at ``place``."""
         try:
-            load()
+            return act()
         except TableUnavailable as error:
             self.complain(place, str(error))
         except TableSyntaxError as error:
-            self.findings.extend(
-                Finding(table.path, fault.line, 1, f'table "{table.name}": {fault.message}') for fault in error.faults
-            )
-        else:
-            return True
-        return False
+            for fault in error.faults:
+                message = f'table "{table.name}": {fault.message}'
+                path = getattr(table, "path", "")
+                self.findings.append(Finding(path, fault.line, 1, message) if path else Finding.at(place, message))
+        return None
 
     def _literal(self, use: LiteralTable) -> Table:
         self.literals += 1
@@ -165,6 +164,13 @@ def inline(name: str, literal: LiteralTable) -> InlineTable:
     if not literal.values:
         return InlineTable.of_list(name, keys)
     return InlineTable.of_mapping(name, dict(zip(keys, (word.text for word in literal.values), strict=True)))
+
+
+def _faults(literal: LiteralTable, service: Service) -> Iterator[tuple[Place, str]]:
+    for key, value in zip(literal.keys, literal.values or literal.keys, strict=True):
+        fault = service.fault(key.text, value.text)
+        if fault:
+            yield key.place, fault
 
 
 def _called(use: TableUse) -> str:

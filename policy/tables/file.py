@@ -23,6 +23,7 @@ from policy.errors import TableUnavailable
 from policy.quoting import quoted
 from policy.tables.format import EntryFault, Fault, TableSyntaxError, any_entry, parse_table
 from policy.tables.patterns import Patterns
+from policy.tables.service import Service
 from policy.tables.table import Content, Shape
 
 #: A table is kept in memory; beyond this (some ten million entries) it wants to be a database.
@@ -74,16 +75,17 @@ class FileTable:
         """What its entries are."""
         return self._current().shape
 
-    def want(self, shape: Shape, fault: EntryFault = any_entry) -> None:
-        """From now on content of another shape, or with an entry that has a ``fault``, is broken content.
+    def serving(self, shape: Shape, service: Service) -> FileTable:
+        """This table: from now on content of another shape, or with an entry that is wrong for the service, is broken.
 
         What is loaded already is looked through. Raises `TableSyntaxError`, or `TableUnavailable`.
         """
         if shape is not Shape.EITHER:
             self._wanted = shape
-        if fault is not any_entry:
-            self._faults = (*self._faults, fault)
+        if service.fault is not any_entry and service.fault not in self._faults:
+            self._faults = (*self._faults, service.fault)
             self.load()
+        return self
 
     def load(self) -> None:
         """Read the file for the first time. Raises `TableSyntaxError`, or `TableUnavailable` when it cannot be read."""

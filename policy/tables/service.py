@@ -20,6 +20,13 @@ class Service:
 
     name: str
     fault: EntryFault = any_entry
+    #: By which name a database is asked for it, when that is another.
+    called: str = ""
+
+    @property
+    def asked(self) -> str:
+        """The word in a database's queries."""
+        return self.called or self.name
 
 
 def _regex_fault(_key: str, value: str) -> str | None:
@@ -37,7 +44,7 @@ def _userinfo_fault(key: str, value: str) -> str | None:
 def _addrname_fault(key: str, value: str) -> str | None:
     address = ip_address(key)
     if address is None:
-        return f'"{key}" is no IP address'
+        return f'"{key}" is no IP address: expected ADDRESS = NAME'
     text = f"[{address}]" if ":" in str(address) else str(address)
     if key.lower() not in (text, str(address)):
         return f'"{key}" is never asked for: expected "{text}"'
@@ -45,7 +52,10 @@ def _addrname_fault(key: str, value: str) -> str | None:
 
 
 ALIAS: Final = Service("alias")
+#: Logins and hashes of passwords, of those who come to us.
 CREDENTIALS: Final = Service("credentials")
+#: Labels and passwords, of those to whom we go.
+SECRETS: Final = Service("secrets", called="credentials")
 STRING: Final = Service("string")
 DOMAIN: Final = Service("domain")
 MAILADDR: Final = Service("mailaddr")
@@ -63,6 +73,7 @@ ANY: Final = Service("")
 SERVICES: Final = (
     ALIAS,
     CREDENTIALS,
+    SECRETS,
     STRING,
     DOMAIN,
     MAILADDR,

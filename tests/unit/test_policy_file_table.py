@@ -12,6 +12,7 @@ import pytest
 from policy.errors import TableUnavailable
 from policy.tables.file import WRITING_NS, FileTable
 from policy.tables.format import MAX_FAULTS, TableSyntaxError, parse_table
+from policy.tables.service import ANY
 from policy.tables.table import Shape
 
 
@@ -148,7 +149,7 @@ def test_broken_new_content_keeps_the_old_and_is_complained_about_once(
 
 def test_content_of_another_shape_than_the_configuration_needs_is_broken_content(tmp_path: Path) -> None:
     found = table(tmp_path / "t", "root ann\n")
-    found.want(Shape.MAPPING)
+    found.serving(Shape.MAPPING, ANY)
     (tmp_path / "t").write_text("just-a-key\n")
     assert found.lookup("root") == "ann"
     assert found.lookup("just-a-key") is None

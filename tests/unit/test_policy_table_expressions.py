@@ -93,7 +93,7 @@ def test_a_table_of_expressions_with_one_that_is_none_is_an_error_with_its_line(
     table = FileTable("t", str(path))
     table.load()
     with pytest.raises(TableSyntaxError) as raised:
-        table.want(Shape.LIST, REGEX.fault)
+        table.serving(Shape.LIST, REGEX)
     assert (raised.value.line, str(raised.value)) == (2, '"(b" is no regular expression: missing ): (b')
 
 
@@ -102,7 +102,7 @@ def test_an_expression_that_breaks_later_keeps_the_old_ones(tmp_path: Path, capl
     path.write_text("^a\n")
     table = FileTable("t", str(path))
     table.load()
-    table.want(Shape.LIST, REGEX.fault)
+    table.serving(Shape.LIST, REGEX)
     path.write_text("^a\n(bbb\n")
     assert has_regex(table, "a")
     assert not has_regex(table, "b")

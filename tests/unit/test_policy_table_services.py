@@ -166,7 +166,7 @@ def test_a_domain_has_the_smarthost_that_its_url_says() -> None:
 def test_entries_that_could_never_serve_are_told_when_a_table_is_loaded() -> None:
     assert NETADDR.fault("300.0.0.1", "") == '"300.0.0.1" is no IP address, network or "local"'
     assert USERINFO.fault("ann", "1:2") == 'the value of "ann" is not uid:gid:home'
-    assert ADDRNAME.fault("mx", "a") == '"mx" is no IP address'
+    assert ADDRNAME.fault("mx", "a") == '"mx" is no IP address: expected ADDRESS = NAME'
     assert ADDRNAME.fault("2001:db8:0::1", "a") == '"2001:db8:0::1" is never asked for: expected "[2001:db8::1]"'
     assert ADDRNAME.fault("192.0.2.1", "a b") == 'the value of "192.0.2.1" is no host name'
     assert ADDRNAME.fault("[2001:db8::1]", "mx.example.org") is None
