@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Final, NamedTuple
 
 from policy.config import REPORT_FACTS, AnyAction, AnyLocalAction, Config, Relay
@@ -136,10 +136,16 @@ class _Walk:
     def _targets(self, value: str, action: AnyLocalAction, name: str) -> Iterator[Node]:
         for target in _parsed(value):
             if isinstance(target, MailboxTarget):
-                address = target.address
-                yield Node("", Address(address.local, address.domain.lower()))
+                address = Address(target.address.local, target.address.domain.lower())
+                if not self._is_own(address, name):
+                    yield Node("", address)
             elif isinstance(target, UserTarget) and target.name != name:
                 yield Node(action.name, target.name)
+
+    def _is_own(self, address: Address, name: str) -> bool:
+        """Whether ``address`` means the user ``name``, because it stands on the right of that very name."""
+        action = self._action_for(address) if address.local.lower() == name else None
+        return action is not None and action.virtual is None
 
     def _entry(self, node: Node) -> _Entry | None:
         delimiter = self.config.sub_addr_delim
@@ -191,8 +197,8 @@ def _parsed(value: str) -> tuple[Target, ...]:
         targets = parse_targets(value)
     except TargetSyntaxError:
         return ()
-    # Whoever refuses with words of his own refuses the whole recipient.
-    return () if any(isinstance(target, ErrorTarget) for target in targets) else targets
+    # An expansion comes no further than to a refusal with words of its own.
+    return tuple(takewhile(lambda target: not isinstance(target, ErrorTarget), targets))
 
 
 def _addresses(text: str) -> Iterator[Node]:

@@ -122,7 +122,9 @@ class _Expansion:
 
     def address(self, address: Address, trail: Trail) -> None:
         facts = replace(self.facts, is_internal=True) if trail.steps else self.facts
-        key = ("address", address.local, address.domain.lower(), str(facts.is_internal))
+        # The address of the user whose alias this is may come again: it means the user then.
+        kind = "own address" if trail.user and trail.user == address.local.lower() else "address"
+        key = (kind, address.local, address.domain.lower(), str(facts.is_internal))
         if not self._is_new(key, str(address), trail):
             return
         trail = self.at = trail.stepped(str(address), key)

@@ -400,3 +400,28 @@ async def test_a_trace_tells_every_step_from_the_recipient_to_its_destinations(
         ("policy.tables.lookup", 'table aliases: "ann" -> None'),
         ("policy.expand", "<root@localhost>: root@localhost -> root -> ann -> action local"),
     ]
+
+
+async def test_an_alias_to_its_own_address_means_the_user_on_whatever_way_it_is_reached(
+    configured: Configured,
+) -> None:
+    config = hybrid(configured, "team bob@localhost, zoe@example.net\nbob bob@localhost, ann\n")
+    assert await ends(config, "bob@localhost") == ["bob", "ann"]
+    assert await ends(config, "team@localhost") == ["bob", "ann", "zoe@example.net"]
+
+
+async def test_an_alias_to_an_address_literal_is_an_address(configured: Configured) -> None:
+    config = hybrid(configured, "here bob@[192.0.2.25]\naway ann@[198.51.100.1]\n")
+    assert await ends(config, "here@localhost") == ["bob"]
+    assert await ends(config, "away@localhost") == ["ann@[198.51.100.1]"]
+
+
+async def test_a_name_on_the_right_of_a_virtual_address_is_looked_up_with_its_tag_first(
+    configured: Configured,
+) -> None:
+    entries = ["list+x@ ann", "list@ bob", "list+x root", "list lists"]
+    order = []
+    for index in range(len(entries)):
+        config = virtual(configured, "\n".join(["a@example.com list+x", *entries[index:]]))
+        order.append((await ends(config, "a@example.com"))[0])
+    assert order == ["ann", "bob", "root", "lists"]
