@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policy.migrate.phrase import Phrase, Untranslatable
-from policy.migrate.rules import Rewritten
+from policy.migrate.rewritten import Rewritten
 from policy.migrate.surroundings import Surroundings
 from policy.migrate.words import Word, argument
 

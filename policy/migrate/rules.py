@@ -15,6 +15,7 @@ from typing import Final
 from policy.migrate.deliveries import Delivery, delivery
 from policy.migrate.oldrule import OldCondition, OldRule, Side, read_rule
 from policy.migrate.phrase import Untranslatable
+from policy.migrate.rewritten import Rewritten
 from policy.migrate.surroundings import Surroundings
 from policy.migrate.words import Word, spelt
 from policy.quoting import quoted
@@ -51,18 +52,6 @@ class Actions:
         self.taken[name] = 1
         self.names[wanted] = name
         return name, True
-
-
-@dataclass(frozen=True, slots=True)
-class Rewritten:
-    """What stands in the place of a directive: its lines, and remarks on what has changed."""
-
-    lines: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    #: What is lost, as offset and message.
-    troubles: tuple[tuple[int, str], ...] = ()
-    #: The action that the lines declare or name.
-    action: str = ""
 
 
 def rewrite_rule(words: tuple[Word, ...], surroundings: Surroundings, actions: Actions) -> Rewritten:

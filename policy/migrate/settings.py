@@ -10,7 +10,7 @@ from typing import Final
 
 from policy.migrate.phrase import Phrase, Untranslatable
 from policy.migrate.recognition import is_present_filter
-from policy.migrate.rules import Rewritten
+from policy.migrate.rewritten import Rewritten
 from policy.migrate.words import Word, argument, spelt
 
 _LIMITS: Final = {"session": "smtp", "mta": "mta", "mda": "mda", "scheduler": "scheduler"}

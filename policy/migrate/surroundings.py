@@ -16,6 +16,8 @@ class Surroundings:
     takes_logins: bool = False
     #: Filters of the present grammar are declared, so that uses of them are of the present grammar, too.
     has_filters: bool = False
+    #: Names of actions of the present grammar, in a file that is half translated.
+    actions: list[str] = field(default_factory=list)
     pkis: list[str] = field(default_factory=list)
     #: The elements of tables that are written in the file.
     tables: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -39,6 +41,8 @@ def survey(directives: list[tuple[Word, ...]]) -> Surroundings:
                 found.takes_logins |= any(word.sort is Sort.WORD and word.text.startswith("auth") for word in words[3:])
             case "filter":
                 found.has_filters |= is_present_filter(words)
+            case "action" if len(words) > 1:
+                found.actions.append(words[1].text)
             case "pki" if len(words) > 1 and words[1].text not in found.pkis:
                 found.pkis.append(words[1].text)
             case "table" if len(words) > 2 and words[2].text == "{":

@@ -22,7 +22,8 @@ from policy.lexer import KEYWORDS, Source
 from policy.migrate.listeners import rewrite_listener
 from policy.migrate.phrase import Phrase, Untranslatable
 from policy.migrate.recognition import expanded, is_former, is_macro, resolved
-from policy.migrate.rules import Actions, Rewritten, rewrite_rule
+from policy.migrate.rewritten import Rewritten
+from policy.migrate.rules import Actions, rewrite_rule
 from policy.migrate.settings import SETTINGS, rewrite_macro
 from policy.migrate.surroundings import Surroundings, survey
 from policy.migrate.words import Directive, Sort, Word, directive_at, directives
@@ -80,7 +81,8 @@ def migrate(source: Source, macros: Mapping[str, str] | None = None) -> Migratio
     if not any(map(is_former, words)):
         same = [_kept(source, directive) for directive in found]
         return Migration(source, same, tail, is_changed=False)
-    translator = _Translator(source, survey(words))
+    surroundings = survey(words)
+    translator = _Translator(source, surroundings, Actions(taken=dict.fromkeys(surroundings.actions, 1)))
     passages = [translator.passage(directive, each) for directive, each in zip(found, words, strict=True)]
     return Migration(source, passages, tail, is_changed=True, troubles=translator.troubles)
 
@@ -103,7 +105,7 @@ def present_form(text: str, offset: int, macros: Mapping[str, str], pkis: Iterab
 class _Translator:
     source: Source
     surroundings: Surroundings
-    actions: Actions = field(default_factory=Actions)
+    actions: Actions
     troubles: list[Finding] = field(default_factory=list)
     #: Remarks that were made: each is made once in a file.
     told: set[str] = field(default_factory=set)

@@ -83,18 +83,22 @@ class Client:
     address: str
     login: str | None
     tag: str
+    #: The recipient came out of an alias.
+    is_internal: bool
 
     @property
     def key(self) -> str:
-        """Before 6.4, whoever had logged in was local."""
-        return "local" if self.login is not None else self.address
+        """Before 6.4, whoever had logged in was local; what comes out of an alias is so to this day."""
+        return "local" if self.login is not None or self.is_internal else self.address
 
 
 def _clients() -> list[Client]:
     addresses = ("local", "127.0.0.1", "192.0.2.25", "10.1.2.3", "10.6.6.6", "198.51.100.7")
     return [
-        Client(address, "" if address == "local" else login, tag)
-        for address, login, tag in itertools.product(addresses, (None, "ann"), ("", "inside"))
+        Client(address, "" if address == "local" else login, tag, is_internal)
+        for address, login, tag, is_internal in itertools.product(
+            addresses, (None, "ann"), ("", "inside"), (False, True)
+        )
     ]
 
 
@@ -166,7 +170,7 @@ def old_decision(rules: list[str], client: Client, sender: Address, recipient: A
 def _present_decision(
     config: Config, first_line: list[int], client: Client, sender: Address, recipient: Address
 ) -> int | None:
-    facts = Facts(client.address, sender, tag=client.tag, login=client.login)
+    facts = Facts(client.address, sender, tag=client.tag, login=client.login, is_internal=client.is_internal)
     rule = match(config, facts, recipient)
     if rule is None:
         return None
