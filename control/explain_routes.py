@@ -30,8 +30,9 @@ from policy.route import Route, Unroutable, route_of
 from spool.address import Address
 from spool.bodies import SmallBody
 from spool.ids import envelope_id, new_message_id
+from spool.lane import Lane
 from spool.layout import Layout
-from spool.message import Claimed, Envelope, Message, NewEnvelope
+from spool.message import Claimed, Destination, Envelope, Message, NewEnvelope
 from spool.outcome import Deferred, Failed
 from spool.state import Kind, State
 
@@ -62,17 +63,17 @@ class RouteFinder:
         self._limiter = anyio.CapacityLimiter(AT_ONCE)
 
     async def routes(self, envelopes: tuple[NewEnvelope, ...]) -> list[AnyRoute]:
-        """The route of each, in order."""
-        found: dict[int, AnyRoute] = {}
+        """The route of each, in order. What leaves this machine by one lane goes one way, and is asked for once."""
+        found: dict[Destination | Lane, AnyRoute] = {}
 
-        async def find(number: int, envelope: NewEnvelope) -> None:
+        async def find(envelope: NewEnvelope) -> None:
             async with self._limiter:
-                found[number] = await self._route(envelope)
+                found[_what_counts(envelope)] = await self._route(envelope)
 
         async with anyio.create_task_group() as group:
-            for number, envelope in enumerate(envelopes):
-                group.start_soon(find, number, envelope)
-        return [found[number] for number in range(len(envelopes))]
+            for envelope in {_what_counts(envelope): envelope for envelope in envelopes}.values():
+                group.start_soon(find, envelope)
+        return [found[_what_counts(envelope)] for envelope in envelopes]
 
     async def _route(self, envelope: NewEnvelope) -> AnyRoute:
         route = route_of(self._config, envelope.lane)
@@ -174,6 +175,11 @@ _TLS_WORDS: Final = {
     RelayTls.NEVER: "plain text on purpose",
     RelayTls.LMTP: "plain text (LMTP)",
 }
+
+
+def _what_counts(envelope: NewEnvelope) -> Destination | Lane:
+    destination = envelope.destination
+    return destination if destination.user or destination.target else envelope.lane
 
 
 def _by(route: Route, hops: list[NextHop]) -> str:
