@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from policy.config import Config, Facts, Rule
+from policy.config import Config, Facts, LocalAction, Rule
 from policy.errors import TableUnavailable
 from policy.explain import Asked, Node
-from policy.explain_rules import table_words, tried
+from policy.explain_rules import tried
 from policy.forward import Forward, ForwardAnswer, NoForward
 from policy.quoting import quoted
 from policy.tables.passwd import User
@@ -60,6 +60,8 @@ class ExpansionTree:
         self._addresses: list[Asked] = []
         # What was found before a refusal is not queued.
         self._is_refused = False
+        actions = config.actions.values()
+        self._userbases = [each.userbase for each in actions if isinstance(each, LocalAction) and each.userbase]
 
     @property
     def addresses(self) -> tuple[Asked, ...]:
@@ -92,9 +94,13 @@ class ExpansionTree:
     def asked(self, trail: Trail, table: Table, key: str, answer: str | None) -> None:
         """See `Watch`."""
         node = self._nodes[trail.steps]
-        words = table_words(self._config, table)
+        is_declared = self._config.tables.get(table.name) is table
+        words = f"<{table.name}>" if is_declared else "{ ... }"
         if answer is None:
             node.missing.append(words)
+            return
+        if table in self._userbases:
+            node.notes.append(f"in {words}")
             return
         node.missing.clear()
         node.is_expanded = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -9,9 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from control.asking import EXPLAIN_LONG, EXPLAIN_SHORT
 from control.journal import SUBSYSTEMS
 from control.options import USAGE
 from control.smtpctl import FORMS
+from policy.explain import (
+    Asked,
+    Explanation,
+    LocalRoute,
+    NextHop,
+    Node,
+    PlannedEnvelope,
+    RefusedAnswer,
+    RelayRoute,
+    Trial,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 #: Words by which a subsystem is called as well, as in OpenSMTPD.
@@ -53,3 +66,22 @@ def test_every_option_is_in_the_manual() -> None:
     assert ".It Fl -root" in text
     assert ".It Fl -migrate" in text
     assert "[-dFhnv]" in USAGE
+
+
+@pytest.mark.parametrize(
+    "value", [Explanation, Asked, Trial, Node, PlannedEnvelope, RelayRoute, NextHop, LocalRoute, RefusedAnswer]
+)
+def test_every_name_in_the_json_of_an_explanation_is_in_the_manual(value: type[Explanation]) -> None:
+    text = (DOCS / "smtpctl.8").read_text().partition(".Sh EXPLANATIONS")[2].partition("\n.Sh ")[0]
+    listed = {
+        name for line in re.findall(r"^\.(?:It |Pq )?Li (.*)$", text, re.MULTILINE) for name in re.findall(r"\w+", line)
+    }
+    assert {field.name for field in dataclasses.fields(value)} <= listed
+
+
+def test_every_option_of_explain_is_in_the_manual() -> None:
+    text = (DOCS / "smtpctl.8").read_text()
+    for option in EXPLAIN_LONG:
+        assert f".It Fl -{option.rstrip('=')}" in text
+    for option in EXPLAIN_SHORT.replace(":", ""):
+        assert f".It Fl {option} " in text

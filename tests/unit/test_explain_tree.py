@@ -82,6 +82,23 @@ async def test_two_names_of_one_mailbox_lead_to_one_envelope(configured: Configu
     ]
 
 
+async def test_a_user_of_a_userbase_is_no_alias(configured: Configured) -> None:
+    text = 'table ub { ann = "1000:1000:/srv/ann" }\naction "a" maildir userbase <ub>\nmatch for local action "a"\n'
+    told = await Explaining(configured, FakeUsers()).explanation(text, "ann@localhost")
+    assert told.tree is not None
+    assert drawn(told.tree) == ["address ann@localhost: action a", ".name ann: in <ub>; user ann -> 1"]
+
+
+async def test_a_table_that_is_written_in_place_is_not_repeated(configured: Configured) -> None:
+    text = 'action "a" mbox virtual { "@" = ann, "bob@localhost" = carl }\nmatch for local action "a"\n'
+    told = await Explaining(configured, FakeUsers("ann")).explanation(text, "x@localhost")
+    assert told.tree is not None
+    assert drawn(told.tree) == [
+        'address x@localhost: action a; { ... } by "@": ann',
+        ".name ann: user ann (not in { ... }) -> 1",
+    ]
+
+
 async def test_what_cannot_be_read_now_is_where_the_tree_ends(configured: Configured) -> None:
     configured.write("aliases", "x: :include:/nowhere\n")
     told = await Explaining(configured, FakeUsers("ann")).explanation(CONF, "x@localhost")
