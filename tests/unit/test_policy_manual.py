@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from policy.circles import MAX_ENTRIES
+from policy.forward import MAX_OCTETS, MAX_TARGETS, parse_forward
 from policy.grammar import vocabulary
 from policy.grammar.vocabulary import DIRECTIVES, LATER, SMTP_LIMITS, Option
 from policy.lexer import KEYWORDS
@@ -84,7 +86,7 @@ def test_the_reserved_words_are_the_lexer_s() -> None:
     assert set(section("reserved words").replace(",", " ").split()) == KEYWORDS
 
 
-@pytest.mark.parametrize("name", ["smtpd.conf.5", "aliases.5"])
+@pytest.mark.parametrize("name", ["smtpd.conf.5", "aliases.5", "forward.5"])
 def test_the_manual_is_well_formed(name: str) -> None:
     if shutil.which("mandoc") is None:
         assert os.environ.get("MAILSPOOL_PEERS") != "required", "mandoc is not installed"
@@ -93,6 +95,23 @@ def test_the_manual_is_well_formed(name: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=DOCS)
     # Our other manuals are not installed where this runs.
     assert [line for line in done.stdout.splitlines() if "referenced manual not found" not in line] == []
+
+
+def test_the_bounds_that_the_manuals_name_are_those_of_the_code() -> None:
+    forward, aliases = ((DOCS / name).read_text().replace("\n", " ") for name in ("forward.5", "aliases.5"))
+    assert f"more than {MAX_TARGETS} of them" in forward
+    assert f"more than {MAX_OCTETS} octets" in forward
+    assert f"the first {MAX_ENTRIES} entries" in aliases
+
+
+def test_the_examples_of_forward_files_are_right() -> None:
+    text = (DOCS / "forward.5").read_text()
+    first, second, _commands = re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", text, re.MULTILINE | re.DOTALL)
+    assert [str(target) for target in parse_forward(first.encode())] == ["ann", "ann@office.example.net"]
+    assert [str(target) for target in parse_forward(second.encode())] == [
+        "|/usr/bin/procmail -a work,home",
+        "zoe@example.net",
+    ]
 
 
 def test_the_manual_s_examples_are_right(tmp_path: Path) -> None:
