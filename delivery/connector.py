@@ -11,6 +11,7 @@ import logging
 import secrets
 import socket
 import ssl
+from dataclasses import replace
 
 from anyio import to_thread
 
@@ -22,6 +23,8 @@ from delivery.routes import addresses_of
 from delivery.timeouts import Timeouts
 from delivery.tls import TlsContexts, TlsMisconfigured
 from policy.config import RelayTls
+from policy.errors import TableUnavailable
+from policy.tables.services import hostname_for
 from spool.outcome import Stage
 
 #: All that is said of relaying has one name, so that it is traced together.
@@ -78,16 +81,27 @@ class Connector:
         remote = hop.host if hop.host == address else f"{hop.host} [{address}]"
         source = str(connection.getsockname()[0])
         log.info("%s mta connected address=%s", session, address)
+        named = _named(hop, source)
         try:
-            greeted = await Handshake(hop, remote, context, self._timeouts).run(connection)
+            greeted = await Handshake(named, remote, context, self._timeouts).run(connection)
         except TlsRefused as trouble:
             if hop.tls is not RelayTls.OPPORTUNISTIC:
                 raise
             log.info("%s mta tls-failed reason=%s, trying in plain text", session, trouble.outcome.reply)
             connection, _ = await Race(hop, [address], self._timeouts).run()
-            greeted = await Handshake(hop, remote, None, self._timeouts).run(connection)
+            greeted = await Handshake(named, remote, None, self._timeouts).run(connection)
         _log_tls(session, greeted)
         return Connection(session, hop, greeted.channel, greeted.tls, source)
+
+
+def _named(hop: Hop, source: str) -> Hop:
+    """With the name that we have at the local address ``source``; while its table cannot be asked, with the usual one."""
+    try:
+        name = hostname_for(hop.names, source) if hop.names is not None else None
+    except TableUnavailable as error:
+        log.warning("mta error reason=our name at %s: %s", source, error)
+        return hop
+    return replace(hop, helo=name) if name else hop
 
 
 def _log_tls(session: str, greeted: Greeted) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from delivery.tls import TlsTerms
 from policy.config import RelayTls
+from policy.tables.table import Table
 from spool.outcome import Deferred, Failed, Stage
 from spool.reply import Reply
 
@@ -38,6 +39,8 @@ class Hop:
     login: Login | None = None
     #: Local addresses to connect from; empty for any.
     sources: tuple[str, ...] = ()
+    #: Our name by the local address that a connection has, before ``helo``.
+    names: Table | None = None
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

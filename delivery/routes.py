@@ -18,7 +18,8 @@ import ipaddress
 import random
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from itertools import count
 from typing import Final
 
 import anyio
@@ -32,6 +33,8 @@ from policy.errors import TableUnavailable
 from policy.route import Route
 from policy.tables.freshness import freshen
 from policy.tables.secret import secret_of
+from policy.tables.services import smarthost_for
+from policy.tables.table import Table
 from spool.outcome import Deferred, Failed, Stage
 from spool.reply import Reply
 
@@ -53,21 +56,28 @@ class Routes:
         self._config = config
         self._resolver = resolver
         self._mx_port = mx_port
+        self._turns = count()
 
     async def candidates(self, route: Route) -> list[Candidate]:
         """The hosts to try, in order; at least one. Raises `Unreachable`."""
         action = route.action
         if not isinstance(action, Relay):
             raise misconfigured(f'action "{action.name}" is no relay')
-        if action.auth is not None:
-            await freshen((action.auth,))
+        await freshen(table for table in (action.auth, action.domain, action.helo_src) if table is not None)
         if route.hosts:
-            return self._smarthosts(action, route.hosts)
+            return self._smarthosts(action, self._in_rotation(route.hosts))
+        if action.domain is not None:
+            return self._smarthosts(action, (_mapped(action.domain, route.key),))
         if route.key.startswith("["):
             return [self._direct(action, route.key)]
         return await self._by_mx(action, route.key)
 
     # -- smarthosts ---------------------------------------------------------------------------------------------------
+
+    def _in_rotation(self, hosts: tuple[Smarthost, ...]) -> tuple[Smarthost, ...]:
+        """Each delivery begins with the next one, so that they share the load; the others stand behind it."""
+        first = next(self._turns) % len(hosts)
+        return hosts[first:] + hosts[:first]
 
     def _smarthosts(self, action: Relay, hosts: tuple[Smarthost, ...]) -> list[Candidate]:
         candidates, troubles = [], []
@@ -90,10 +100,11 @@ class Routes:
             host=to.host,
             port=to.port,
             tls=tls,
-            terms=TlsTerms(verified, action.ca if verified else "", action.pki),
+            terms=TlsTerms(verified, action.ca if verified else "", action.pki, action.protocols, action.ciphers),
             helo=helo,
             login=_login(action, to, tls) if to.label else None,
             sources=_sources(action),
+            names=action.helo_src,
         )
 
     # -- MX -----------------------------------------------------------------------------------------------------------
@@ -124,7 +135,10 @@ class Routes:
         # RFC 5321 5.1: without MX records the domain itself is the host, as if of preference 0.
         hosts = _ordered([record for record in records if record.host]) or [Mx(0, domain)]
         found, troubles = await self._addresses(hosts)
-        usable = self._without_ourselves(hosts, found, domain)
+        ours = {mx.host for mx in hosts if self._is_us(mx.host, found.get(mx.host, ()))}
+        if action.backup_mx:
+            ours |= {mx.host for mx in hosts if mx.host.lower() == action.backup_mx.lower()}
+        usable = _before(ours, hosts, domain)
         candidates = [Candidate(self._mx_hop(action, mx.host), found[mx.host]) for mx in usable if found.get(mx.host)]
         if not candidates:
             if not records and not troubles:
@@ -148,17 +162,6 @@ class Routes:
                 group.start_soon(ask, mx.host)
         return found, troubles
 
-    def _without_ourselves(self, hosts: list[Mx], found: dict[str, tuple[str, ...]], domain: str) -> list[Mx]:
-        """RFC 5321 5.1: if we are one of the hosts, only those preferred over us are left."""
-        ours = [mx.preference for mx in hosts if self._is_us(mx.host, found.get(mx.host, ()))]
-        if not ours:
-            return hosts
-        before = [mx for mx in hosts if mx.preference < min(ours)]
-        if not before:
-            text = f"mail for {domain} would loop back to this host: its best MX is this host, no rule delivers it here"
-            raise Unreachable(Deferred(Reply(451, "4.4.6", text), stage=Stage.ROUTE))
-        return before
-
     def _is_us(self, host: str, addresses: tuple[str, ...]) -> bool:
         """Whether a connection to that host would reach a listener of ours."""
         config = self._config()
@@ -170,6 +173,28 @@ class Routes:
         if listening & _WILDCARDS:
             listening |= config.local_addresses
         return not listening.isdisjoint(addresses)
+
+
+def _before(ours: Collection[str], hosts: list[Mx], domain: str) -> list[Mx]:
+    """RFC 5321 5.1: if we are one of the hosts, only those preferred over us are left."""
+    preferences = [mx.preference for mx in hosts if mx.host in ours]
+    if not preferences:
+        return hosts
+    before = [mx for mx in hosts if mx.preference < min(preferences)]
+    if not before:
+        text = f"mail for {domain} would loop back to this host: its best MX is this host, no rule delivers it here"
+        raise Unreachable(Deferred(Reply(451, "4.4.6", text), stage=Stage.ROUTE))
+    return before
+
+
+def _mapped(table: Table, domain: str) -> Smarthost:
+    try:
+        found = smarthost_for(table, domain)
+    except TableUnavailable as error:
+        raise misconfigured(f"Cannot retrieve smarthost for {domain}: {error}") from error
+    if found is None:
+        raise misconfigured(f'Cannot retrieve smarthost for {domain}: table "{table.name}" does not name one')
+    return found
 
 
 async def addresses_of(hop: Hop) -> tuple[str, ...]:

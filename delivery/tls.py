@@ -17,6 +17,7 @@ import ssl
 from dataclasses import dataclass
 
 from policy.config import Pki
+from policy.tls_choice import TlsChoiceError, choose
 
 
 class TlsMisconfigured(Exception):
@@ -33,6 +34,9 @@ class TlsTerms:
     ca: str = ""
     #: What we show when asked for a certificate.
     pki: Pki | None = None
+    #: What is allowed, in the words of `policy.tls_choice`; empty for what is usual.
+    protocols: str = ""
+    ciphers: str = ""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -80,7 +84,10 @@ class TlsContexts:
 
 def _make(terms: TlsTerms) -> ssl.SSLContext:
     context = _trusting(terms) if terms.verified else _trusting_anybody()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        choose(context, terms.protocols, terms.ciphers)
+    except TlsChoiceError as error:
+        raise TlsMisconfigured(str(error)) from error
     if terms.pki is not None:
         try:
             context.load_cert_chain(terms.pki.cert, terms.pki.key)

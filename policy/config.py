@@ -199,6 +199,16 @@ class Relay(Action):
     pki: Pki | None = None
     #: Local addresses to connect from.
     src: Table | None = None
+    #: Relay URLs by the domain of the recipient, in place of ``hosts``.
+    domain: Table | None = None
+    #: Our name in EHLO by the address that we connect from, before ``helo``.
+    helo_src: Table | None = None
+    #: Only servers that are preferred over us, or over ``backup_mx``, take mail from a backup.
+    backup: bool = False
+    backup_mx: str = ""
+    #: What is allowed of TLS, empty for what is usual.
+    ciphers: str = ""
+    protocols: str = ""
 
 
 AnyLocalAction: TypeAlias = Mbox | Maildir | Command | Lmtp | ForwardOnly | ExpandOnly

@@ -64,5 +64,5 @@ def route_of(config: Config, lane: Lane) -> Route | Unroutable:
         name = ",".join(f"{host.label}@{host}" if host.label else str(host) for host in action.hosts)
         return Route(name, action, "", action.hosts)
     if not lane.key:
-        return Unroutable(f'action "{lane.action}" goes by MX now, but this mail was queued for a fixed host')
-    return Route(f"mx:{lane.key}", action, lane.key)
+        return Unroutable(f'action "{lane.action}" goes by domain now, but this mail was queued for a fixed host')
+    return Route(f"{'mx' if action.domain is None else 'domain'}:{lane.key}", action, lane.key)

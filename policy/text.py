@@ -9,6 +9,7 @@ smtpd.conf(5).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from typing import Final, TypeVar
 
 from policy.config import (
@@ -32,6 +33,7 @@ from policy.config import (
     Smarthost,
 )
 from policy.filters import Deed, Filter
+from policy.limits import MdaLimits, SchedulerLimits
 from policy.quoting import quoted, quoted_list
 from policy.tables.table import Table
 
@@ -73,6 +75,8 @@ class _Writer:
         yield f"smtp max-message-size {config.max_message_size}"
         yield f"smtp limit max-mails {config.max_mails} max-rcpt {config.max_recipients}"
         yield f"smtp sub-addr-delim {quoted(config.sub_addr_delim)}"
+        yield from _limit_line("mda limit", config.limits.mda)
+        yield from _limit_line("scheduler limit", config.limits.scheduler)
 
     def _listener(self, listener: Listener) -> Iterator[str]:
         yield "socket" if listener.is_socket else f"{quoted(listener.address)} port {listener.port}"
@@ -130,6 +134,12 @@ class _Writer:
         yield _option("ca", self._cas.get(relay.ca, ""))
         yield _option("pki", relay.pki.name if relay.pki else "")
         yield from self._table("src", relay.src)
+        yield from self._table("domain", relay.domain)
+        yield from self._table("helo-src", relay.helo_src)
+        yield _flag("backup", relay.backup)
+        yield _option("mx", relay.backup_mx)
+        yield _option("ciphers", relay.ciphers)
+        yield _option("protocols", relay.protocols)
 
     def _rule(self, rule: Rule) -> Iterator[str]:
         yield from self._condition("from", rule.source)
@@ -149,6 +159,13 @@ class _Writer:
         if table is not None:
             yield word
             yield f"<{quoted(table.name)}>" if table.name in self._config.tables else table.written
+
+
+def _limit_line(words: str, limits: MdaLimits | SchedulerLimits) -> Iterator[str]:
+    given = {each.name: getattr(limits, each.name) for each in fields(limits)}
+    set_ones = [f"{name.replace('_', '-')} {value}" for name, value in given.items() if value is not None]
+    if set_ones:
+        yield _line(words, *set_ones)
 
 
 def _method(action: LocalAction) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final, TypedDict
 
 from policy.build.specifiers import specifier_trouble
 from policy.build.tables import entries_of
+from policy.build.tls import ciphers_of, protocols_of
 from policy.build.workbench import Workbench
 from policy.config import AnyAction, Command, ExpandOnly, ForwardOnly, Lmtp, Maildir, Mbox, Relay, Smarthost
-from policy.grammar.syntax import ActionStatement, Given, Options, Word
+from policy.grammar.syntax import ActionStatement, Argument, Given, Options, Word
 from policy.smarthost import SmarthostSyntaxError, parse_smarthost
-from policy.tables.service import ALIAS, ANY, RELAYHOST, SECRETS, SOURCE, USERINFO, Service
+from policy.tables.service import ADDRNAME, ALIAS, ANY, RELAYHOST, SECRETS, SOURCE, USERINFO, Service
 from policy.tables.services import ip_address
 from policy.tables.table import Shape, Table
 from spool.address import AddressSyntaxError, is_domain, parse_address
@@ -127,9 +129,11 @@ def _is_lmtp_host(host: str | None) -> bool:
 def _relay(bench: Workbench, statement: ActionStatement) -> Relay:
     options = statement.options
     hosts = _hosts(bench, options.find("host"))
-    tls, pki, ca = options.find("tls"), options.find("pki"), options.find("ca")
-    _check_auth(bench, options, hosts)
-    _check_tls(bench, tls, hosts)
+    domain = _mapping(bench, options.find("domain"), RELAYHOST)
+    named = (*hosts, *_mapped_hosts(bench, options.find("domain"), domain))
+    tls, pki, ca, backup = (options.find(word) for word in ("tls", "pki", "ca", "backup"))
+    _check_auth(bench, options, named)
+    _check_tls(bench, tls, named)
     return Relay(
         name=statement.name.text,
         ttl=_ttl(options),
@@ -142,6 +146,12 @@ def _relay(bench: Workbench, statement: ActionStatement) -> Relay:
         ca=bench.ca(ca.string()) if ca else "",
         pki=bench.pki(pki.string()) if pki else None,
         src=_sources(bench, options.find("src")),
+        domain=domain,
+        helo_src=_mapping(bench, options.find("helo-src"), ADDRNAME),
+        backup=backup is not None,
+        backup_mx=_host_name(bench, backup.argument) if backup else "",
+        ciphers=ciphers_of(bench, options),
+        protocols=protocols_of(bench, options),
     )
 
 
@@ -157,6 +167,16 @@ def _hosts(bench: Workbench, given: Given | None) -> tuple[Smarthost, ...]:
     return tuple(host for word in words if (host := _host(bench, word)))
 
 
+def _mapped_hosts(bench: Workbench, given: Given | None, table: Table | None) -> Iterator[Smarthost]:
+    """What a table of smarthosts by domain says now; it may say something else later."""
+    if given is None or table is None:
+        return
+    for key in entries_of(given.table(), table):
+        host = _host(bench, Word(table.lookup(key.text) or "", key.place))
+        if host:
+            yield host
+
+
 def _host(bench: Workbench, word: Word) -> Smarthost | None:
     try:
         return parse_smarthost(word.text)
@@ -166,9 +186,10 @@ def _host(bench: Workbench, word: Word) -> Smarthost | None:
 
 
 def _check_auth(bench: Workbench, options: Options, hosts: tuple[Smarthost, ...]) -> None:
-    given, host = options.find("auth"), options.find("host")
+    given, host = options.find("auth"), options.find("host", "domain")
     if given and not host:
-        bench.complain(given.place, '"auth" is of no use without "host": servers found by MX ask for no password')
+        said = '"auth" is of no use without "host" or "domain": servers found by MX ask for no password'
+        bench.complain(given.place, said)
     labels = sorted({each.label for each in hosts if each.label})
     if host and labels and not given:
         bench.complain(host.place, f'label "{labels[0]}" stands for a password: expected "auth <table>" too')
@@ -197,9 +218,12 @@ def _mail_from(bench: Workbench, given: Given | None) -> str:
 
 
 def _helo(bench: Workbench, given: Given | None) -> str:
-    if given is None:
+    return _host_name(bench, given.argument) if given else ""
+
+
+def _host_name(bench: Workbench, word: Argument) -> str:
+    if not isinstance(word, Word):
         return ""
-    word = given.string()
     if not is_domain(word.text):
         bench.complain(word.place, f'"{word.text}" is no host name')
     return word.text

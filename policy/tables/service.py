@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from policy.smarthost import SmarthostSyntaxError, parse_smarthost
 from policy.tables.expressions import expression_fault
 from policy.tables.format import EntryFault, any_entry
 from policy.tables.services import ip_address, is_source, userinfo_of
@@ -51,6 +52,15 @@ def _addrname_fault(key: str, value: str) -> str | None:
     return None if is_domain(value) else f'the value of "{key}" is no host name'
 
 
+def _relayhost_fault(key: str, value: str) -> str | None:
+    try:
+        parse_smarthost(value)
+    except SmarthostSyntaxError as error:
+        subject = f'"{value}"' if key == value else f'the value of "{key}"'
+        return f"{subject} is no relay URL: {error}"
+    return None
+
+
 ALIAS: Final = Service("alias")
 #: Logins and hashes of passwords, of those who come to us.
 CREDENTIALS: Final = Service("credentials")
@@ -61,7 +71,7 @@ DOMAIN: Final = Service("domain")
 MAILADDR: Final = Service("mailaddr")
 MAILADDRMAP: Final = Service("mailaddrmap")
 SOURCE: Final = Service("source")
-RELAYHOST: Final = Service("relayhost")
+RELAYHOST: Final = Service("relayhost", _relayhost_fault)
 REGEX: Final = Service("regex", _regex_fault)
 NETADDR: Final = Service("netaddr", _netaddr_fault)
 USERINFO: Final = Service("userinfo", _userinfo_fault)

@@ -174,6 +174,21 @@ async def test_only_hosts_preferred_over_our_own_name_are_tried(more: dict[str, 
         assert at.visited() == [A]
 
 
+async def test_a_backup_that_the_dns_knows_by_another_name_gives_mail_to_better_hosts_alone() -> None:
+    backup = Relay(name="relay", backup=True, backup_mx="B.example.org")
+    async with street(action=backup) as at:
+        at.sinks[A].on("connect", Act("421 4.3.2 not now"))
+        assert isinstance(await at.house.outcome(), Deferred)
+        assert at.visited() == [A]
+
+
+async def test_a_backup_that_is_not_among_the_hosts_may_try_all() -> None:
+    async with street(action=Relay(name="relay", backup=True, backup_mx="mx.example.net")) as at:
+        at.sinks[A].on("connect", Act("421 4.3.2 not now"))
+        assert isinstance(await at.house.outcome(), Delivered)
+        assert at.visited() == [A, B]
+
+
 @pytest.mark.parametrize("listening", [A, "0.0.0.0"])
 async def test_mail_whose_best_host_is_our_own_address_waits_with_a_reason(listening: str) -> None:
     async with street() as at:

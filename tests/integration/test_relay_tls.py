@@ -55,6 +55,24 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     return Tls(authority, authority.issue("127.0.0.1"))
 
 
+# -- versions and ciphers ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "negotiated"),
+    [
+        ({"protocols": "tlsv1.2", "ciphers": "ECDHE-ECDSA-CHACHA20-POLY1305"}, "TLSv1.2:ECDHE-ECDSA-CHACHA20-POLY1305"),
+        ({"protocols": "TLSv1.3"}, "TLSv1.3:"),
+    ],
+)
+async def test_only_what_the_operator_allows_is_negotiated(tls: Tls, more: dict[str, str], negotiated: str) -> None:
+    async with tls.sink() as sink, house(tls.relay(sink, REQUIRED, **more)) as sender:
+        (attempt,) = await sender.send()
+    assert isinstance(attempt, Attempt)
+    assert isinstance(attempt.outcome, Delivered)
+    assert negotiated in attempt.route
+
+
 # -- verification -----------------------------------------------------------------------------------------------------
 
 

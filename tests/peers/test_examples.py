@@ -34,6 +34,7 @@ CASES = {
         {"creds": "ann  $6$salt$x\n", "vdoms": "example.org\n", "vusers": "ann@example.org  root\n"},
     ),
     "dovecot.conf": Example("ann@example.org", "mailboxes"),
+    "backup-mx.conf": Example("ann@example.org", "onward", ALIASES),
     "laptop.conf": Example("bob@example.net", "relay", {**ALIASES, "secrets": "me  ann@example.org:password\n"}),
     "office-relay.conf": Example("bob@example.net", "outside"),
     "virtual-domains.conf": Example("someone@example.com", "mailboxes", {"vusers": "@example.com  root\n"}),

@@ -78,6 +78,10 @@ _BY_OWNER: Final[Mapping[str, st.SearchStrategy[str]]] = {
     "relay auth": st.just("<pairs>"),
     "relay helo": _DOMAINS,
     "filter src": _one_or_list(_ADDRESSES),
+    "relay domain": st.just('{ example.org = "smtp://h.example", "a.example" = "smtps://me@h.example" }'),
+    "relay helo-src": st.just('{ "192.0.2.1" = "mail.example.org" }'),
+    "relay ciphers": st.sampled_from(["HIGH", '"ECDHE+AESGCM"']),
+    "relay protocols": st.sampled_from(['"TLSv1.3"', "tlsv1.2"]),
     "from src": _one_or_list(_ADDRESSES | st.just("10.0.0.0/8")),
 }
 _BY_KIND: Final = {
@@ -158,6 +162,8 @@ _SETTINGS: Final = st.one_of(
     _DELAYS.map("queue ttl {}".format),
     st.lists(_DELAYS, min_size=1, max_size=4).map(lambda delays: f"bounce warn-interval {', '.join(delays)}"),
     st.integers(1, 99).map("smtp max-message-size {}".format),
+    st.integers(1, 99).map("mda limit max-session {} max-session-per-user 2".format),
+    st.integers(1, 99).map("scheduler limit max-inflight {}".format),
     st.integers(1, 99).map("smtp limit max-mails 7 max-rcpt {}".format),
     st.sampled_from("-_=").map('smtp sub-addr-delim "{}"'.format),
 )

@@ -36,7 +36,7 @@ VOCABULARIES: tuple[Mapping[str, Option], ...] = (
     vocabulary.PKI_OPTIONS,
 )
 #: Words that the grammar takes in one place only, outside of its tables.
-OTHERS = {"socket", "smtp", "smtps", "regex"}
+OTHERS = {"mx", "socket", "smtp", "smtps", "regex"}
 
 
 def section(name: str) -> str:
