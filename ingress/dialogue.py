@@ -159,6 +159,13 @@ class Dialogue(Wire):
         else:
             is_secure = await self.secure(self.service.tls)
         if not is_secure:
+            if self.handshake_fault:
+                log.info(
+                    "%s smtp tls-refused address=%s reason=%s",
+                    self.id,
+                    self.client.address,
+                    quoted(self.handshake_fault),
+                )
             return False
         assert self.transport is not None
         secured: ssl.SSLObject = self.transport.get_extra_info("ssl_object")

@@ -47,6 +47,10 @@ _BREATH: Final = 0.5
 MakeSession: TypeAlias = Callable[[Client], asyncio.BaseProtocol]
 
 
+class _NothingSaid(Exception):
+    """The connection was closed without an octet, as a check does whether somebody listens."""
+
+
 class NoHeader(Exception):
     """The proxy did not say what it must; the text says what is wrong."""
 
@@ -117,8 +121,8 @@ class ProxiedServer:
             taken = True
         except NoHeader as error:
             log.warning("smtp proxy-refused address=%s reason=%s", _peer(connection).address, error)
-        except OSError:
-            pass  # gone already
+        except (OSError, _NothingSaid):
+            pass
         finally:
             self._waiting -= 1
             if not taken:
@@ -129,7 +133,10 @@ class ProxiedServer:
         peer = _peer(connection)
         try:
             with anyio.fail_after(self._limits.handshake):
-                header = await _exactly(connection, _HEADER.size)
+                first = await asyncio.get_running_loop().sock_recv(connection, 1)
+                if not first:
+                    raise _NothingSaid
+                header = first + await _exactly(connection, _HEADER.size - 1)
                 signature, _, _, length = _HEADER.unpack(header)
                 if signature != _SIGNATURE:
                     raise NoHeader("no PROXY header of version 2")
@@ -145,7 +152,7 @@ async def _exactly(connection: socket.socket, size: int) -> bytes:
     while len(found) < size:
         piece = await loop.sock_recv(connection, size - len(found))
         if not piece:
-            raise NoHeader("connection closed before its PROXY header")
+            raise NoHeader("connection closed within its PROXY header")
         found += piece
     return found
 

@@ -63,6 +63,8 @@ class Wire(SMTP):
         self.deadline = float("inf")
         #: Why this is over, or None while it is not.
         self.end: End | None = None
+        #: Why a TLS handshake failed, or empty.
+        self.handshake_fault = ""
         self._output: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
         self._eof = False
@@ -224,7 +226,8 @@ class Wire(SMTP):
     async def _finish_handshake(self, handshake: Awaitable[asyncio.Transport | None]) -> bool:
         try:
             self.transport = await handshake
-        except OSError:
+        except OSError as error:
+            self.handshake_fault = getattr(error, "reason", None) or str(error)
             self.transport = None
         if self.transport is None:
             self.end = End.TLS_FAILED

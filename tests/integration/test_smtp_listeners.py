@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from dataclasses import replace
 from pathlib import Path
@@ -171,8 +172,13 @@ def trusting(authority: CertificateAuthority, shown: Issued | None = None) -> ss
 
 
 async def test_a_client_without_a_good_certificate_is_not_let_in(
-    spool: SpoolWriter, secure: Listener, authority: CertificateAuthority, tmp_path: Path
+    spool: SpoolWriter,
+    secure: Listener,
+    authority: CertificateAuthority,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO)
     (tmp_path / "other").mkdir()
     good, stranger = authority.issue("client.example"), CertificateAuthority(tmp_path / "other").issue("client.example")
     expired = authority.issue("old.example", days=-1)
@@ -181,6 +187,12 @@ async def test_a_client_without_a_good_certificate_is_not_let_in(
         assert (await greeting(server, trusting(authority, good))).startswith("220 ")
         for shown in (None, stranger, expired):
             assert await greeting(server, trusting(authority, shown)) == ""
+    said = [record.getMessage() for record in caplog.records]
+    reasons = [
+        line.partition("smtp tls-refused address=127.0.0.1 reason=")[2] for line in said if "tls-refused" in line
+    ]
+    assert reasons[0] == '"PEER_DID_NOT_RETURN_A_CERTIFICATE"'
+    assert len(reasons) == 3
 
 
 async def test_the_trace_says_that_the_certificate_was_verified(

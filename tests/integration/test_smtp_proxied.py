@@ -91,6 +91,19 @@ async def test_whoever_does_not_begin_with_a_header_is_cut_off(spool: SpoolWrite
         assert server.ingress.sessions == 0
 
 
+async def test_a_look_whether_somebody_listens_is_no_trouble(
+    spool: SpoolWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with smtp_server(spool, Setting(PROXIED)) as server:
+        for said in (b"", SIGNATURE):
+            async with unwelcome(server) as client:
+                await client.send(said)
+                await client.end()
+                assert await client.line() == ""
+    (record,) = caplog.records
+    assert record.getMessage().endswith("reason=connection closed within its PROXY header")
+
+
 async def test_a_header_that_does_not_come_is_not_waited_for(spool: SpoolWriter) -> None:
     setting = Setting(PROXIED, replace(QUICK, handshake=0.2))
     async with smtp_server(spool, setting) as server, unwelcome(server) as client:
