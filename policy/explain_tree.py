@@ -15,10 +15,11 @@ from policy.config import Config, Facts, LocalAction, Rule
 from policy.errors import TableUnavailable
 from policy.explain import Asked, Node
 from policy.explain_rules import tried
-from policy.forward import Forward, ForwardAnswer, NoForward
+from policy.forward import Forward, ForwardAnswer, parse_forward
 from policy.quoting import quoted
 from policy.tables.passwd import User
 from policy.tables.table import Table
+from policy.target import TargetSyntaxError
 from policy.trail import FinalDestination, Refusal, Trail
 from spool.address import Address, parse_address
 
@@ -47,6 +48,14 @@ class _Draft:
             note = f"{note} ({missing})" if note else missing
         children = tuple(child.done(is_refused) for child in self.children)
         return Node(self.kind, self.text, note, None if is_refused else self.envelope, children)
+
+
+def _is_empty(forward: Forward) -> bool:
+    """Whether it says nothing, and so counts as not there."""
+    try:
+        return not parse_forward(forward.content)
+    except TargetSyntaxError:
+        return False
 
 
 class ExpansionTree:
@@ -110,9 +119,11 @@ class ExpansionTree:
     def forward(self, trail: Trail, user: User, answer: ForwardAnswer) -> None:
         """See `Watch`."""
         node = self._nodes[trail.steps]
-        node.is_expanded = node.is_expanded or isinstance(answer, Forward)
-        if not isinstance(answer, NoForward):
-            node.notes.append(f".forward of {user.name}")
+        if not isinstance(answer, Forward):
+            return
+        is_empty = _is_empty(answer)
+        node.is_expanded = node.is_expanded or not is_empty
+        node.notes.append(f".forward of {user.name}{' is empty' if is_empty else ''}")
 
     def include(self, trail: Trail, path: str) -> None:
         """See `Watch`."""

@@ -15,6 +15,7 @@ from delivery.resolver import Resolver
 from policy.admit import admit
 from policy.config import Config
 from policy.explain import Explanation
+from policy.forward import NO_FORWARDS, Forwards
 from policy.tables.passwd import Users
 from tests.tools.configured import Configured
 
@@ -25,7 +26,10 @@ _NOBODY = 9
 class Explaining:
     """Explains mail by ``text``; names are asked of a server at ``dns_port``."""
 
-    def __init__(self, configured: Configured, users: Users, dns_port: int = _NOBODY) -> None:
+    def __init__(
+        self, configured: Configured, users: Users, dns_port: int = _NOBODY, forwards: Forwards = NO_FORWARDS
+    ) -> None:
+        self._forwards = forwards
         self._configured = configured
         self._users = users
         self._dns_port = dns_port
@@ -38,7 +42,9 @@ class Explaining:
         """The same, by a configuration that is loaded already."""
         asked = Explain(**{"recipient": recipient, "sender": "ann@example.net", "login": "", **question})
         ways = Ways(self._configured.layout, lambda: Resolver(nameservers=[("127.0.0.1", self._dns_port)], patience=2))
-        explainer = Explainer(lambda: config, partial(admit, users=self._users), ways, running=True)
+        explainer = Explainer(
+            lambda: config, partial(admit, users=self._users, forwards=self._forwards), ways, running=True
+        )
         return await explainer.explain(asked)
 
     async def page(self, text: str, recipient: str, **question: Any) -> str:

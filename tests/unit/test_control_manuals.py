@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,7 +72,7 @@ def test_every_option_is_in_the_manual() -> None:
 @pytest.mark.parametrize(
     "value", [Explanation, Asked, Trial, Node, PlannedEnvelope, RelayRoute, NextHop, LocalRoute, RefusedAnswer]
 )
-def test_every_name_in_the_json_of_an_explanation_is_in_the_manual(value: type[Explanation]) -> None:
+def test_every_name_in_the_json_of_an_explanation_is_in_the_manual(value: type[Any]) -> None:
     text = (DOCS / "smtpctl.8").read_text().partition(".Sh EXPLANATIONS")[2].partition("\n.Sh ")[0]
     listed = {
         name for line in re.findall(r"^\.(?:It |Pq )?Li (.*)$", text, re.MULTILINE) for name in re.findall(r"\w+", line)

@@ -8,8 +8,10 @@ import pytest
 
 from policy.explain import Node
 from policy.explain_tree import MAX_ASKED
+from policy.forward import ForwardRefused
 from tests.tools.configured import Configured, FakeUsers
 from tests.tools.explaining import Explaining
+from tests.tools.forwarding import FakeForwards, forward
 
 pytestmark = pytest.mark.anyio
 
@@ -80,6 +82,33 @@ async def test_two_names_of_one_mailbox_lead_to_one_envelope(configured: Configu
         "...address ann@localhost: action local",
         "....repeated ann: expanded above already",
     ]
+
+
+async def test_a_forward_stands_below_its_user_and_is_told_once_however_often_it_is_fetched(
+    configured: Configured,
+) -> None:
+    files = {"ann": forward("ann, bob, x@example.org\n"), "bob": forward("# nothing\n")}
+    configured.write("aliases", "team: ann\n")
+    told = await Explaining(configured, FakeUsers("ann", "bob"), forwards=FakeForwards(files)).explanation(
+        CONF, "team@localhost"
+    )
+    assert told.tree is not None
+    assert drawn(told.tree) == [
+        "address team@localhost: action local",
+        ".name team: <aliases>: ann",
+        "..name ann: .forward of ann (not in <aliases>)",
+        "...user ann:  -> 1",
+        "...name bob: .forward of bob is empty; user bob (not in <aliases>) -> 2",
+        "...address x@example.org: action out -> 3",
+    ]
+
+
+async def test_a_forward_that_nobody_may_trust_refuses_the_recipient(configured: Configured) -> None:
+    configured.write("aliases", "team: ann\n")
+    forwards = FakeForwards({"ann": ForwardRefused("others may write to it")})
+    told = await Explaining(configured, FakeUsers("ann"), forwards=forwards).explanation(CONF, "ann@localhost")
+    assert told.tree is not None
+    assert drawn(told.tree)[-1] == "..error refused: the .forward of ann: others may write to it"
 
 
 async def test_a_user_of_a_userbase_is_no_alias(configured: Configured) -> None:

@@ -205,6 +205,15 @@ async def test_a_forward_that_no_rule_accepts_refuses_the_recipient(configured: 
     assert await refusal(config, "away@localhost") == Reply(550, "5.7.1", "Invalid recipient: <away@localhost>")
 
 
+async def test_rules_look_at_the_address_of_the_moment_and_not_at_the_recipient(configured: Configured) -> None:
+    configured.write("aliases", "list: bob@example.com\n")
+    rules = 'match for any rcpt-to "list@localhost" action "local"\nmatch for any rcpt-to "bob" action "out"\n'
+    config = configured.load(f'action "local" mbox alias <aliases>\naction "out" relay\n{rules}')
+    verdict = await ask(config, "list@localhost")
+    assert isinstance(verdict, Admitted)
+    assert [envelope.lane for envelope in verdict.envelopes] == [Lane("out", "example.com")]
+
+
 async def test_one_bad_branch_refuses_the_whole_recipient(configured: Configured) -> None:
     assert (await refusal(hybrid(configured, "team ann, nobody\n"), "team@localhost")).status == "5.1.1"
 
