@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from policy.errors import PolicyError
 from policy.tables.table import Content, Shape
@@ -43,9 +43,8 @@ class TableSyntaxError(PolicyError):
         self.faults = faults
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A line that is an entry, as it is written; of a list, key and value are the same."""
+class Entry(NamedTuple):
+    """A line that is an entry, as it is written; of a list, key and value are the same. (A tuple: there may be millions.)"""
 
     line: int
     key: str
