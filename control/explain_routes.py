@@ -86,12 +86,17 @@ class RouteFinder:
     # -- to another server --------------------------------------------------------------------------------------------
 
     async def _relay(self, route: Route, relay: Relay) -> RelayRoute:
-        hops, trouble = await (self._smarthosts(route) if route.hosts else self._by_mx(route))
+        if route.hosts:
+            hops, trouble = await self._smarthosts(route)
+        elif relay.domain is not None:
+            hops, trouble = await self._by_table(route)
+        else:
+            hops, trouble = await self._by_mx(route)
         return RelayRoute(
-            by=_by(route, hops),
+            by=_by(route, relay, hops),
             hops=tuple(hops),
             sender=str(sender_by(route, self._sender)),
-            helo=relay.helo or self._config.server_name,
+            helo=self._helo(relay),
             sources=_sources(relay),
             trouble=trouble,
         )
@@ -109,6 +114,20 @@ class RouteFinder:
             else:
                 hops.append(await self._named(candidate.hop, _table(self._config, route.action)))
         return hops, "" if any(not hop.trouble for hop in hops) else "none of these hosts can be tried now"
+
+    async def _by_table(self, route: Route) -> tuple[list[NextHop], str]:
+        try:
+            (candidate,) = await self._routes.candidates(route)
+        except Unreachable as error:
+            return [], _meaning(error.outcome)
+        hop = await self._named(candidate.hop, _table(self._config, route.action))
+        return [hop], hop.trouble
+
+    def _helo(self, relay: Relay) -> str:
+        name = relay.helo or self._config.server_name
+        if relay.helo_src is None:
+            return name
+        return f"by {table_words(self._config, relay.helo_src)} and our address there, or else {name}"
 
     async def _named(self, hop: Hop, table: str) -> NextHop:
         """A host that this machine is asked for, as at delivery; ``table`` has its credentials, if any."""
@@ -165,7 +184,12 @@ def tls_words(hop: Hop) -> str:
         words += (
             f", certificate verified for {hop.host}{trusting}" if hop.terms.verified else ", certificate not verified"
         )
-    return words + (f", own certificate {hop.terms.pki.name}" if hop.terms.pki else "")
+    further = {
+        "own certificate": hop.terms.pki.name if hop.terms.pki else "",
+        "protocols": hop.terms.protocols,
+        "ciphers": hop.terms.ciphers,
+    }
+    return words + "".join(f", {what} {value}" for what, value in further.items() if value)
 
 
 _TLS_WORDS: Final = {
@@ -182,9 +206,9 @@ def _what_counts(envelope: NewEnvelope) -> Destination | Lane:
     return destination if destination.user or destination.target else envelope.lane
 
 
-def _by(route: Route, hops: list[NextHop]) -> str:
-    if route.hosts:
-        return "smarthost"
+def _by(route: Route, relay: Relay, hops: list[NextHop]) -> str:
+    if route.hosts or relay.domain is not None:
+        return "smarthost" if route.hosts else "table"
     if route.key.startswith("["):
         return "literal"
     return "domain" if hops and all(hop.preference is None for hop in hops) else "mx"

@@ -150,7 +150,7 @@ def _relay(route: RelayRoute, told: Explanation) -> Iterator[tuple[str, str]]:
         yield "from", ", ".join(route.sources)
 
 
-_BY: Final = {"smarthost": "host", "mx": "mx", "domain": "no mx", "literal": "address"}
+_BY: Final = {"smarthost": "host", "table": "host", "mx": "mx", "domain": "no mx", "literal": "address"}
 
 
 def _host(host: str, port: int) -> str:

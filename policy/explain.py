@@ -72,13 +72,14 @@ class NextHop:
 class RelayRoute:
     """The way to another server."""
 
-    #: ``smarthost``, ``mx``, ``domain`` (which has no MX) or ``literal`` (the domain is an address).
+    #: ``smarthost``, ``table`` (of smarthosts by domain), ``mx``, ``domain`` (which has no MX) or ``literal`` (the domain is
+    #: an address).
     by: str
-    #: In the order in which they are tried; equals among MX hosts in random order.
+    #: In the order in which they are tried; smarthosts in turn, equals among MX hosts in random order.
     hops: tuple[NextHop, ...]
     #: The envelope sender that the next server sees.
     sender: str
-    #: Our name in EHLO.
+    #: Our name in EHLO, and what changes it.
     helo: str
     #: Addresses to connect from; none for any.
     sources: tuple[str, ...] = ()

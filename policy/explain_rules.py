@@ -42,18 +42,23 @@ def condition_words(config: Config, asked: AnyCondition) -> str:
     if asked.is_regex:
         words.append("regex")
     if asked.table is not None:
-        words.append(table_words(config, asked.table))
+        words.append(_elements(config, asked.table))
     return " ".join(words)
 
 
 def table_words(config: Config, table: Table) -> str:
+    """``<vdoms>``; ``{ ... }`` for a table that is written in place."""
+    return f"<{table.name}>" if config.tables.get(table.name) is table else "{ ... }"
+
+
+def _elements(config: Config, table: Table) -> str:
     """``<vdoms>``; the elements of a table that is written in place."""
-    if config.tables.get(table.name) is table:
-        return f"<{table.name}>"
     try:
-        keys = list(table.keys())
+        keys = list(table.keys()) if config.tables.get(table.name) is not table else []
     except TableUnavailable:
-        return f"<{table.name}>"
+        keys = []
+    if not keys:
+        return table_words(config, table)
     if len(keys) == 1:
         return _plain(keys[0])
     shown = [_plain(key) for key in keys[:MAX_ELEMENTS]]

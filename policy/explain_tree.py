@@ -14,7 +14,7 @@ from typing import Final
 from policy.config import Config, Facts, LocalAction, Rule
 from policy.errors import TableUnavailable
 from policy.explain import Asked, Node
-from policy.explain_rules import tried
+from policy.explain_rules import table_words, tried
 from policy.forward import Forward, ForwardAnswer, parse_forward
 from policy.quoting import quoted
 from policy.tables.passwd import User
@@ -103,8 +103,7 @@ class ExpansionTree:
     def asked(self, trail: Trail, table: Table, key: str, answer: str | None) -> None:
         """See `Watch`."""
         node = self._nodes[trail.steps]
-        is_declared = self._config.tables.get(table.name) is table
-        words = f"<{table.name}>" if is_declared else "{ ... }"
+        words = table_words(self._config, table)
         if answer is None:
             node.missing.append(words)
             return

@@ -48,6 +48,12 @@ action "out" relay host { "smtps://isp@127.0.0.1", "smtp+tls://other@[::1]:587" 
 match for local action "local"
 match for any action "out"
 """
+BY_DOMAIN = """
+table hosts { "example.org" = "smtps://isp@127.0.0.1", "example.com" = "smtp+notls://[::1]:26" }
+action "out" relay domain <hosts> auth { isp = "user:very-secret" } helo-src { "127.0.0.1" = "lo.example.net" } \\
+    ciphers "HIGH"
+match for any action "out"
+"""
 FROM_AFAR = {"client": "198.51.100.7", "login": None, "helo": "mx.example.net"}
 
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -62,6 +68,8 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "refused": (VIRTUAL, "bob@example.org", FROM_AFAR),
     "logged-in": (VIRTUAL, "bob@example.org", {**FROM_AFAR, "login": "ann", "tls": True}),
     "smarthost": (SMARTHOST, "bob@example.org", {}),
+    "by-domain": (BY_DOMAIN, "bob@example.org", {}),
+    "in-no-table": (BY_DOMAIN, "bob@example.net", {}),
     "program": (SMARTHOST, "nobody@localhost", {"sender": ""}),
 }
 
