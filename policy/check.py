@@ -19,7 +19,6 @@ from policy.errors import Place, TableUnavailable
 from policy.grammar.syntax import ChainStatement, FilterStatement, Given, LiteralTable, NamedTable, Script, Word
 from policy.server_name import ServerName, mailname_path
 from policy.suggestion import did_you_mean
-from policy.tables.database import DbTable
 from policy.tables.file import FileTable
 from policy.tables.inline import InlineTable
 from policy.tables.services import ip_address
@@ -181,9 +180,9 @@ def _check_hashes(bench: Workbench) -> None:
 
 
 def _check_mode(bench: Workbench, place: Place, table: Table, what: str) -> None:
-    if not isinstance(table, FileTable | DbTable):
+    path = _path(table)
+    if not path:
         return
-    path = table.path
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
     except OSError:
@@ -191,6 +190,15 @@ def _check_mode(bench: Workbench, place: Place, table: Table, what: str) -> None
         return
     if mode & _OTHERS:
         bench.warn(place, f'others can read the {what} in {path} (mode {mode:04o}): "chmod o= {path}"')
+
+
+def _path(table: Table) -> str:
+    if isinstance(table, FileTable):
+        return table.path
+    # SQLite costs 10 ms and 1 MB: only those pay who may have a table there.
+    from policy.tables.database import DbTable
+
+    return table.path if isinstance(table, DbTable) else ""
 
 
 def _has_label(table: Table, label: str) -> bool:

@@ -41,13 +41,15 @@ class Finding:
 
     @property
     def headline(self) -> str:
-        """Place and message, without the source line."""
-        word = "warning: " if self.is_warning else ""
-        where = f"{self.path}:{self.line}:{self.column}" if self.line else self.path
-        return f"{where}: {word}{self.message}"
+        """Place and message, without the source line: for a log, which says itself how grave it is."""
+        return f"{self._where}: {self.message}"
+
+    @property
+    def _where(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}" if self.line else self.path
 
     def __str__(self) -> str:
-        text = self.headline
+        text = f"{self._where}: {'warning: ' if self.is_warning else ''}{self.message}"
         if not self.source:
             return text
         start = max(0, self.column - MAX_SHOWN // 2) if len(self.source) > MAX_SHOWN else 0

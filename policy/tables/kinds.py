@@ -12,12 +12,10 @@ from typing import Final, Protocol
 
 from policy.errors import PolicyError
 from policy.suggestion import did_you_mean
-from policy.tables.database import DbTable
 from policy.tables.file import FileTable
 from policy.tables.service import Service
 from policy.tables.sourced import SourcedTable
 from policy.tables.sources import Credential, Program, SourceError, Variable
-from policy.tables.sqlite import SqliteTable
 from policy.tables.table import Shape, Table
 from spool.layout import Layout
 
@@ -36,10 +34,24 @@ class StoredTable(Table, Protocol):
         """The table to ask for that use. Raises `TableSyntaxError` when it cannot serve it, or `TableUnavailable`."""
 
 
+def _database(name: str, path: str) -> StoredTable:
+    # SQLite costs 10 ms and 1 MB: only those pay who keep a table there.
+    from policy.tables.database import DbTable
+
+    return DbTable(name, path)
+
+
+def _sqlite(name: str, path: str) -> StoredTable:
+    # As in `_database`.
+    from policy.tables.sqlite import SqliteTable
+
+    return SqliteTable(name, path)
+
+
 _WITH_PATH: Final[Mapping[str, Callable[[str, str], StoredTable]]] = {
     "file": FileTable,
-    "db": DbTable,
-    "sqlite": SqliteTable,
+    "db": _database,
+    "sqlite": _sqlite,
 }
 _WITH_SOURCE: Final[Mapping[str, Callable[[str], Credential | Variable | Program]]] = {
     "cred": Credential,
