@@ -46,6 +46,8 @@ class Pki:
     name: str
     cert: str
     key: str
+    #: Whether keys are exchanged without elliptic curves too, by servers (``dhe``).
+    dhe: bool = False
 
 
 @dataclass(frozen=True, slots=True)

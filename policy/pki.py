@@ -27,6 +27,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from policy.config import Listener, Pki
 from policy.errors import PolicyError
+from policy.groups import allow_dhe
 from policy.tls_choice import choose
 
 #: Nobody but the owner may write a certificate, and nobody but owner and group may read a key (as OpenSMTPD has it).
@@ -190,7 +191,16 @@ def _context(pki: Pki, listener: Listener) -> ssl.SSLContext:
         context.load_cert_chain(pki.cert, pki.key, password=lambda: "")
     except (OSError, ValueError) as error:
         raise PkiError(f"pki {pki.name}: {pki.cert} and {pki.key} cannot be used: {error}") from error
+    if pki.dhe:
+        _allow_dhe(context)
     return context
+
+
+def _allow_dhe(context: ssl.SSLContext) -> None:
+    try:
+        allow_dhe(context)
+    except OSError as error:
+        raise PkiError(f"the parameters of dhe cannot be loaded: {error}") from error
 
 
 def _demand_certificates(context: ssl.SSLContext, ca: str) -> None:

@@ -187,6 +187,8 @@ def _method(action: LocalAction) -> str:
 def _pki_lines(pki: Pki) -> Iterator[str]:
     yield f"pki {quoted(pki.name)} cert {quoted(pki.cert)}"
     yield f"pki {quoted(pki.name)} key {quoted(pki.key)}"
+    if pki.dhe:
+        yield f"pki {quoted(pki.name)} dhe auto"
 
 
 def _url(host: Smarthost) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import datetime
+from typing import Final
 
 from policy.build.workbench import Workbench
 from policy.config import Pki
 from policy.grammar.syntax import PkiStatement, Word
+from policy.suggestion import did_you_mean
+
+_DHE: Final = ("none", "auto", "legacy")
 
 
 def build_pkis(bench: Workbench) -> None:
@@ -40,8 +44,19 @@ def _build_pki(bench: Workbench, statement: PkiStatement, cert: Word, key: Word)
     from policy.pki import inspect
 
     name = statement.name.text
-    pki = Pki(name, bench.layout.inside(cert.text), bench.layout.inside(key.text))
+    dhe = _dhe(bench, statement.dhe)
+    pki = Pki(name, bench.layout.inside(cert.text), bench.layout.inside(key.text), dhe)
     for problem in inspect(pki, datetime.datetime.now(datetime.UTC)):
         note = bench.warn if problem.is_warning else bench.complain
         note(key.place if problem.about_key else cert.place, problem.message)
     bench.pkis[name] = pki
+
+
+def _dhe(bench: Workbench, word: Word | None) -> bool:
+    if word is None:
+        return False
+    if word.text not in _DHE:
+        bench.complain(word.place, f'unknown setting "dhe {word.text}"{did_you_mean(word.text, _DHE)}')
+    elif word.text == "legacy":
+        bench.warn(word.place, '"legacy" parameters of 1024 bits are broken: 2048 bits are used, as "auto" says')
+    return word.text != "none"

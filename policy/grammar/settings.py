@@ -61,6 +61,8 @@ def pki(cursor: Cursor, script: Script, _place: Place) -> None:
         statement.cert = cert.string()
     if key := given.find("key"):
         statement.key = key.string()
+    if dhe := given.find("dhe"):
+        statement.dhe = dhe.string()
 
 
 def queue(cursor: Cursor, script: Script, _place: Place) -> None:

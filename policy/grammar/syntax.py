@@ -160,6 +160,7 @@ class PkiStatement:
     name: Word
     cert: Word | None = None
     key: Word | None = None
+    dhe: Word | None = None
     #: One of its lines could not be read, so that what is missing may have stood there.
     is_misread: bool = False
 

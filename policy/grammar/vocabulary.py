@@ -180,7 +180,7 @@ FILTER_KINDS: Final = ("phase", "chain")
 PKI_OPTIONS: Final = _vocabulary(
     Option("cert", Takes.STRING),
     Option("key", Takes.STRING),
-    Option("dhe", Takes.STRING, later="a choice of Diffie-Hellman parameters"),
+    Option("dhe", Takes.STRING),
 )
 
 #: Directives that are read; the second word of those that have one.

@@ -220,6 +220,20 @@ async def test_a_listener_speaks_the_versions_that_it_is_told_to(
             assert bool(await greeting(server, client)) is speaks
 
 
+@pytest.mark.parametrize("dhe", [True, False])
+async def test_a_client_without_elliptic_curves_is_served_if_it_is_to_be(
+    spool: SpoolWriter, authority: CertificateAuthority, dhe: bool
+) -> None:
+    issued = authority.issue(HOST, is_rsa=True)
+    pki = Pki(HOST, issued.cert, issued.key, dhe)
+    client = trusting(authority)
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.set_ciphers("DHE-RSA-AES256-GCM-SHA384")
+    listener = replace(PLAIN, tls=ListenerTls.IMPLICIT, pki=(pki,))
+    async with smtp_server(spool, setting(listener)) as server:
+        assert bool(await greeting(server, client)) is dhe
+
+
 async def test_a_listener_speaks_the_ciphers_that_it_is_told_to(
     spool: SpoolWriter, secure: Listener, authority: CertificateAuthority
 ) -> None:

@@ -52,6 +52,19 @@ def test_the_ciphers_of_all_listeners_are_those_that_one_does_not_choose_itself(
     assert (first.ciphers, second.ciphers, plain.ciphers) == ("compat", "secure", "")
 
 
+@pytest.mark.parametrize(("word", "is_given"), [("none", False), ("auto", True), ("legacy", True)])
+def test_a_pki_says_how_keys_are_exchanged(configured: Configured, word: str, is_given: bool) -> None:
+    loaded = configured.read(f"{PKI}pki mx.example.org dhe {word}\nlisten on 192.0.2.25 tls pki mx.example.org\n{RULE}")
+    assert loaded.config.listeners[1].pki[0].dhe is is_given
+    assert [warning.line for warning in loaded.warnings] == [3] * (word == "legacy")
+
+
+def test_another_word_for_that_is_refused(configured: Configured) -> None:
+    assert configured.errors(f"{PKI}pki mx.example.org dhe atuo\n{RULE}") == [
+        '3:24: unknown setting "dhe atuo"; did you mean "auto"?'
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "warning"),
     [
