@@ -10,8 +10,8 @@ from typing import Final
 
 from policy.build.workbench import Workbench
 from policy.circles import MAX_ENTRIES, Circle, find_circles, table_of
-from policy.config import Config, Relay
-from policy.errors import Place
+from policy.config import AnyLocalAction, Config, Relay
+from policy.errors import Place, TableUnavailable
 from policy.grammar.syntax import Given, LiteralTable
 from policy.tables.file import FileTable
 from policy.tables.format import Entry, TableReader
@@ -28,8 +28,7 @@ def check_circles(bench: Workbench, config: Config) -> None:
         given = bench.script.actions[name].options.find("alias", "virtual")
         if isinstance(action, Relay) or given is None:
             continue
-        _note_size(bench, table_of(action))
-        for circle in find_circles(config, action):
+        for circle in _circles(bench, config, action):
             if str(circle) not in told and len(told) == MAX_TOLD:
                 bench.warn(given.place, f"more than {MAX_TOLD} aliases lead back to themselves; mend the first ones")
                 return
@@ -37,6 +36,15 @@ def check_circles(bench: Workbench, config: Config) -> None:
                 told.add(str(circle))
                 where = _place_of(bench, given, circle)
                 bench.warn(where, f"this alias leads back to itself, so its mail will be refused: {circle}")
+
+
+def _circles(bench: Workbench, config: Config, action: AnyLocalAction) -> list[Circle]:
+    try:
+        _note_size(bench, table_of(action))
+        return list(find_circles(config, action))
+    except TableUnavailable:
+        # It has been told that a table cannot be asked now.
+        return []
 
 
 def _note_size(bench: Workbench, table: Table | None) -> None:

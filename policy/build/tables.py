@@ -16,6 +16,7 @@ from policy.tables.format import TableSyntaxError
 from policy.tables.inline import InlineTable
 from policy.tables.kinds import KindError, StoredTable, stored_table
 from policy.tables.service import ANY, Service
+from policy.tables.sourced import SourcedTable
 from policy.tables.table import Shape, Table
 from spool.layout import Layout
 
@@ -122,7 +123,14 @@ class TableShelf:
 
     def _open(self, table: StoredTable, place: Place) -> None:
         def load() -> StoredTable:
-            table.load()
+            try:
+                table.load()
+            except TableUnavailable as error:
+                if not isinstance(table, SourcedTable):
+                    raise
+                # A program may need the network, which comes later; a credential is there for the service alone.
+                message = f"{error}; until it can be read, whoever needs it is put off"
+                self.findings.append(Finding.at(place, message, is_warning=True))
             return table
 
         if self._try(table, place, load):

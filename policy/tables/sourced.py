@@ -4,12 +4,14 @@ Guarantees: a lookup answers from what was read last and never waits; `SourcedTa
 caller's. A source that fails, or gives a text that is no table, leaves the last good content in force for `KEPT_SECONDS`:
 a vault that is restarted stops no mail. The log says so once for each reason.
 
-Failure: `TableUnavailable` when the content is older than that; `TableSyntaxError` from `load` and `serving` alone.
+Failure: `TableUnavailable` when the content is older than that, or was never there: a daemon starts without its vault.
+`TableSyntaxError` from `load` and `serving` alone.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -64,10 +66,14 @@ class SourcedTable:
         return self._content.shape if isinstance(self._content, Content) else Shape.EITHER
 
     def load(self) -> None:
-        """Read the source for the first time. Raises `TableSyntaxError`, or `TableUnavailable`."""
+        """Read the source for the first time. Raises `TableSyntaxError`.
+
+        Raises `TableUnavailable` too, after which the table can be used all the same: it is asked again later.
+        """
         try:
             text = _decoded(self._source.read())
         except TableUnavailable as error:
+            self._failure, self._read_at = str(error), -math.inf
             raise TableUnavailable(f"table {self.name}: {error}") from error
         self._take(text)
 

@@ -222,11 +222,20 @@ def test_a_source_that_fails_leaves_the_old_content_for_a_while(
     assert table.lookup("x") == "a:c"
 
 
-def test_a_source_that_fails_at_first_is_an_error() -> None:
-    source = FakeSource("")
+def test_a_source_that_fails_at_first_is_asked_again() -> None:
+    source, clock = FakeSource("a:b"), FakeTime()
     source.trouble = "exit status 1"
+    table = SourcedTable("t", source, clock)
     with pytest.raises(TableUnavailable, match="table t: exit status 1"):
-        secrets(source)
+        table.load()
+    table.serving(Shape.MAPPING, SECRETS)
+    with pytest.raises(TableUnavailable, match="table t: exit status 1"):
+        table.lookup("x")
+    source.trouble = ""
+    clock.now += RETRY_SECONDS
+    assert is_stale(table)
+    table.refresh()
+    assert table.lookup("x") == "a:b"
 
 
 def test_a_secret_is_in_no_text_of_its_table() -> None:
