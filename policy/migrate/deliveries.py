@@ -23,7 +23,9 @@ _NOW: Final = {
     "hostnames": "helo-src",
     "helo": "helo-src",
 }
-_UNVERIFIED: Final = '"tls" verifies the certificate of the server now; "tls no-verify" is what "tls" without "verify" was'
+_UNVERIFIED: Final = (
+    '"tls" verifies the certificate of the server now; "tls no-verify" is what "tls" without "verify" was'
+)
 _USER_AS: Final = (
     '"mail-from" replaces only what it names: before, the domain of a user without one became the name of this server'
 )
