@@ -121,4 +121,4 @@ def _address(text: str, config: Config, what: str) -> Address:
     try:
         return parse_address(text, config.server_name)
     except AddressSyntaxError as error:
-        raise QuestionError(f'the {what} "{text}" is no mail address: {error}') from error
+        raise QuestionError(f"the {what} {text!r} is no mail address: {error}") from error
