@@ -43,7 +43,8 @@ from control.server import ControlServer
 from control.sockets import SocketTaken, bind_unix, remove_unix
 from control.switches import IngressSwitch, TrafficSwitch
 from delivery.bounce import Reporter
-from delivery.dispatch import Dispatcher
+from delivery.dispatch import Dispatcher, hands_for
+from delivery.forwards import UserForwards
 from delivery.resolver import Resolver
 from ingress.drop import DropReader, make_drop
 from ingress.listener import Ingress
@@ -185,12 +186,14 @@ class Daemon:
         self._spool = spool
         places = start.source.places
         users = SystemUsers()
-        decide = partial(admit, users=users)
+        hands = hands_for(places, spool.commit_intents)
+        forwards = UserForwards(hands)
+        decide = partial(admit, users=users, forwards=forwards)
         house = House(self.config, decide, spool)
         self._ingress = Ingress(house)
         self._drop = DropReader(places, house)
-        self._delivery = Dispatcher.make(self.config, places, spool)
-        reporter = Reporter(self.config, spool.clock, users)
+        self._delivery = Dispatcher.make(self.config, places, spool, hands)
+        reporter = Reporter(self.config, spool.clock, users, forwards)
         self._runner = Runner(spool, self.config, self._delivery.deliver, reporter.report)
         self._parts: dict[str, Switch] = {
             "mda": TrafficSwitch(self._runner, Traffic.LOCAL),

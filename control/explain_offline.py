@@ -8,6 +8,7 @@ Failure: `control.client.ControlError` with a sentence; `NotAllowed` when the ma
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 
 import anyio
@@ -18,11 +19,17 @@ from control.client import ControlError, RequestRefused
 from control.explain_routes import Ways
 from control.explaining import Explainer, QuestionError
 from control.offline import NotAllowed
+from control.protocol import Explain
+from delivery.dispatch import hands_for
+from delivery.forwards import UserForwards
 from delivery.resolver import Resolver
 from policy.admit import admit
+from policy.config import Config
 from policy.errors import ConfigError
+from policy.explain import Explanation
 from policy.parser import load_config
 from policy.tables.passwd import SystemUsers
+from spool.intent import MboxIntent
 from spool.layout import Layout
 
 
@@ -37,12 +44,24 @@ def explain(layout: Layout, asked: Asking) -> bytes:
         config = load_config(asked.config or layout.conf_file, layout, asked.macros).config
     except ConfigError as error:
         raise ControlError("\n".join(finding.headline for finding in error.findings)) from None
-    ways = Ways(layout, partial(Resolver.of_machine, layout))
-    explainer = Explainer(lambda: config, partial(admit, users=SystemUsers()), ways, running=False)
     try:
-        return msgspec.json.encode(anyio.run(explainer.explain, asked.question))
+        return msgspec.json.encode(anyio.run(_explain, layout, config, asked.question))
     except QuestionError as error:
         raise RequestRefused(str(error)) from None
+
+
+async def _explain(layout: Layout, config: Config, question: Explain) -> Explanation:
+    hands = hands_for(layout, _commit_nothing)
+    decide = partial(admit, users=SystemUsers(), forwards=UserForwards(hands))
+    ways = Ways(layout, partial(Resolver.of_machine, layout))
+    try:
+        return await Explainer(lambda: config, decide, ways, running=False).explain(question)
+    finally:
+        await hands.aclose()
+
+
+async def _commit_nothing(_intents: Sequence[MboxIntent]) -> None:
+    """Nothing is delivered here: hands only look at .forward files."""
 
 
 def _owns(spool_dir: str) -> bool:

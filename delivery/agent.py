@@ -1,4 +1,4 @@
-"""The agent: a process that becomes the recipient and makes deposits for as long as the daemon wants it.
+"""The agent: a process that becomes the recipient, makes deposits and reads the .forward while the daemon wants it.
 
 Forked by the nursery (`delivery.nursery`), with one end of a socket pair.
 
@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Sequence
 
 from delivery.deposit import Abandoned, Refused, deferred
+from delivery.forward_file import look_at, pack_answer
 from delivery.frames import pack_intent, pack_result, receive_deposits
 from delivery.identity import Identity
 from delivery.local import make_deposits
@@ -81,10 +82,14 @@ def _can_return() -> bool:
 
 
 def serve(wire: Wire, ops: Ops) -> None:
-    """Make deposits until the daemon hangs up."""
+    """Make deposits, and look at the .forward, until the daemon hangs up."""
     desk = RemoteDesk(wire)
     while True:
-        deposits, descriptors = receive_deposits(wire)
+        order = wire.receive_json()
+        if isinstance(order, dict):
+            wire.send_json(pack_answer(look_at(order["home"], os.getuid())))
+            continue
+        deposits, descriptors = receive_deposits(wire, order)
         wire.send_json({"begun": True})
         try:
             results = make_deposits(deposits, ops, desk)

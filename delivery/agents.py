@@ -23,16 +23,18 @@ from contextlib import suppress
 from typing import Any, Final
 
 import anyio
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from delivery import mbox
 from delivery.deposit import Abandoned, Deposit, Refused, Result, ToCommand, ToMbox, deferred
+from delivery.forward_file import unpack_answer
 from delivery.frames import Loaded, load, send_deposits, unpack_intent, unpack_result
-from delivery.hands import MAX_SESSIONS, Commit, commit_from_thread
+from delivery.hands import MAX_LOOKS, MAX_SESSIONS, Commit, commit_from_thread
 from delivery.identity import Identity
 from delivery.recruits import Recruit, Recruiter
 from delivery.trouble import mailbox_trouble
 from delivery.wire import Hangup
+from policy.forward import ForwardAnswer, ForwardDeferred
 from spool.outcome import Stage
 
 #: Processes without work that are kept: each costs some 3 MB.
@@ -63,12 +65,21 @@ class Agent:
         self._is_at_work = False
         self._has_ended = False
 
+    def look(self) -> ForwardAnswer:
+        """Have it look at the .forward, from a thread; raises `NotBegun` and `TimeoutError`."""
+        self._begin()
+        try:
+            self._wire.socket.settimeout(PATIENCE)
+            self._wire.send_json({"home": self.who.home})
+            return unpack_answer(self._wire.receive_json())
+        except Hangup as error:
+            raise NotBegun from error
+        finally:
+            self._let_go(at_work=True)
+
     def make(self, deposits: Sequence[Deposit], commit: Commit) -> list[Result]:
         """Have it make deposits, from a thread; raises `NotBegun`, `Hangup`, `Abandoned` and `TimeoutError`."""
-        with self._lock:
-            if self._has_ended:
-                raise NotBegun
-            self._is_at_work = True
+        self._begin()
         loaded = load(deposits)
         try:
             sound = [one for one in loaded if one.damage is None]
@@ -78,6 +89,12 @@ class Agent:
             for one in loaded:
                 one.close()
             self._let_go(at_work=True)
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._has_ended:
+                raise NotBegun
+            self._is_at_work = True
 
     def _make(self, loaded: Sequence[Loaded], commit: Commit) -> list[Result]:
         self._wire.socket.settimeout(PATIENCE + sum(_limit(one.deposit) for one in loaded))
@@ -137,13 +154,16 @@ class AgentHands:
         self._mail_dir = mail_dir
         self._recruiter = recruiter or Recruiter()
         self._keep = idle
-        self._limiter = anyio.CapacityLimiter(MAX_SESSIONS)
+        self._limiter = CapacityLimiter(MAX_SESSIONS)
+        self._lookers = CapacityLimiter(MAX_LOOKS)
+        self._looking = anyio.Semaphore(MAX_LOOKS)
         self._room = anyio.Semaphore(MAX_SESSIONS)
         #: Those without work, the longest idle first.
         self._idle: OrderedDict[Agent, asyncio.TimerHandle] = OrderedDict()
         #: All that have not ended.
         self._running: set[Agent] = set()
         self._ended = anyio.Event()
+        self._is_closing = False
 
     @property
     def running(self) -> list[Agent]:
@@ -168,7 +188,32 @@ class AgentHands:
         while (kept := self._kept(who)) is not None:
             with suppress(NotBegun):
                 return await self._work(kept, deposits)
-        return await self._work(await self._start(who), deposits)
+        return await self._work(await self._start(who, self._limiter), deposits)
+
+    async def look(self, who: Identity) -> ForwardAnswer:
+        """See `Eyes`."""
+        if self._is_closing:
+            return ForwardDeferred("nobody can look at it any more: the daemon ends")
+        try:
+            async with self._looking:
+                while (kept := self._kept(who)) is not None:
+                    with suppress(NotBegun):
+                        return await self._look(kept)
+                return await self._look(await self._start(who, self._lookers))
+        except (NotBegun, OSError) as error:
+            why = getattr(error, "strerror", None) or "it ended at once"
+            return ForwardDeferred(f"no process could look at it for {who.name}: {why}")
+
+    async def _look(self, agent: Agent) -> ForwardAnswer:
+        try:
+            answer = await to_thread.run_sync(agent.look, abandon_on_cancel=True, limiter=self._lookers)
+        except BaseException:
+            # It has nothing of anybody's in hand, and may hang in a file system for ever.
+            agent.dismiss()
+            agent.kill()
+            raise
+        self._rest(agent)
+        return answer
 
     async def _work(self, agent: Agent, deposits: Sequence[Deposit]) -> list[Result]:
         try:
@@ -192,9 +237,9 @@ class AgentHands:
             self._idle.pop(agent).cancel()
         return agent
 
-    async def _start(self, who: Identity) -> Agent:
+    async def _start(self, who: Identity, limiter: CapacityLimiter) -> Agent:
         with anyio.CancelScope(shield=True):
-            recruit = await to_thread.run_sync(self._recruiter.recruit, who, limiter=self._limiter)
+            recruit = await to_thread.run_sync(self._recruiter.recruit, who, limiter=limiter)
         agent = Agent(who, recruit)
         self._running.add(agent)
         asyncio.get_running_loop().add_reader(agent.pidfd, self._has_ended, agent)
@@ -222,6 +267,7 @@ class AgentHands:
 
     async def aclose(self) -> None:
         """See the module."""
+        self._is_closing = True
         for agent in self.running:
             agent.dismiss()
         with anyio.CancelScope(shield=True):

@@ -22,6 +22,7 @@ from delivery.dsn import Dsn, Occasion, Original, compose
 from policy.admit import Admitted, Refused, admit
 from policy.config import REPORT_FACTS, Config
 from policy.errors import TableUnavailable
+from policy.forward import NO_FORWARDS, Forwards
 from policy.tables.passwd import Users
 from spool.address import NULL_SENDER
 from spool.bodies import Body, SmallBody
@@ -44,10 +45,13 @@ HEADER: Final = 16 * 1024
 class Reporter:
     """See the module."""
 
-    def __init__(self, config: Callable[[], Config], clock: SpoolClock, users: Users) -> None:
+    def __init__(
+        self, config: Callable[[], Config], clock: SpoolClock, users: Users, forwards: Forwards = NO_FORWARDS
+    ) -> None:
         self._config = config
         self._clock = clock
         self._users = users
+        self._forwards = forwards
 
     async def report(self, claimed: Claimed, lines: Sequence[ReportLine]) -> Submission | Deferred | Failed:
         """The report about ``lines`` to the sender of ``claimed``'s message."""
@@ -75,7 +79,7 @@ class Reporter:
     async def _admit(self, config: Config, message: Message) -> Admitted | Deferred | Failed:
         sender = Recipient(message.return_path, notify=Notify.NEVER, notify_given=True)
         try:
-            decision = await admit(config, REPORT_FACTS, sender, self._users)
+            decision = await admit(config, REPORT_FACTS, sender, self._users, self._forwards)
         except TableUnavailable as error:
             return Deferred(Reply(451, "4.3.0", f"the sender cannot be looked up: {error}"))
         if isinstance(decision, Refused):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol, Self, TypeVar
 
 from delivery.agents import AgentHands
-from delivery.hands import Hands, OwnHands
+from delivery.hands import Commit, Hands, OwnHands
 from delivery.lmtp import LmtpClient
 from delivery.mailboxes import Mailboxes
 from delivery.relay import Relayer
@@ -46,6 +46,13 @@ class Carrier(Protocol[_What, _How]):
         """Nothing is being delivered any more."""
 
 
+def hands_for(layout: Layout, commit: Commit) -> AgentHands | OwnHands:
+    """Who delivers on this machine: as root agents, otherwise the user who started this, to nobody else."""
+    if os.geteuid() == 0:
+        return AgentHands(commit, layout.mail_dir)
+    return OwnHands(commit, layout.mail_dir, SystemOps())
+
+
 class Dispatcher:
     """See the module. ``now`` is spool time in milliseconds."""
 
@@ -62,14 +69,10 @@ class Dispatcher:
         self._now = now
 
     @classmethod
-    def make(cls, config: Callable[[], Config], layout: Layout, spool: SpoolDoor) -> Self:
-        """A dispatcher for this machine: as root it delivers through agents, otherwise to the user who started it."""
+    def make(cls, config: Callable[[], Config], layout: Layout, spool: SpoolDoor, hands: Hands | None = None) -> Self:
+        """A dispatcher for this machine, which delivers by ``hands`` and ends them."""
         now = spool.clock.now
-        hands: Hands
-        if os.geteuid() == 0:
-            hands = AgentHands(spool.commit_intents, layout.mail_dir)
-        else:
-            hands = OwnHands(spool.commit_intents, layout.mail_dir, SystemOps())
+        hands = hands or hands_for(layout, spool.commit_intents)
         return cls(Relayer.make(config, layout, now), LmtpClient(config, now), Mailboxes(spool, layout, hands), now)
 
     async def deliver(self, batch: Batch, route: Route) -> Sequence[Attempt | Damaged]:

@@ -76,9 +76,8 @@ def send_deposits(wire: Wire, loaded: Sequence[Loaded]) -> None:
         wire.send(one.octets, one.descriptor)
 
 
-def receive_deposits(wire: Wire) -> tuple[list[Deposit], list[int]]:
-    """The same on the agent's side, and the descriptors that must be closed afterwards."""
-    packed = wire.receive_json()
+def receive_deposits(wire: Wire, packed: Sequence[dict[str, Any]]) -> tuple[list[Deposit], list[int]]:
+    """The deposits of that word on the agent's side, and the descriptors that must be closed afterwards."""
     deposits: list[Deposit] = []
     descriptors: list[int] = []
     for one in packed:

@@ -18,9 +18,11 @@ from typing import Any, Final, Protocol, TypeAlias
 from anyio import CapacityLimiter, from_thread, to_thread
 
 from delivery.deposit import Abandoned, Deposit, Refused, Result, ToMbox, deferred
+from delivery.forward_file import look_at
 from delivery.identity import Identity
 from delivery.local import make_deposits
 from delivery.mbox import make_directory
+from policy.forward import ForwardAnswer, NoForward
 from spool.errors import SpoolError
 from spool.files import Ops
 from spool.intent import MboxIntent
@@ -28,6 +30,8 @@ from spool.outcome import Stage
 
 #: Batches that are delivered at a time: as many as OpenSMTPD's ``mda limit max-session``.
 MAX_SESSIONS: Final = 50
+#: Users whose .forward is looked at, at a time. Mail that is being delivered slowly does not hold them up.
+MAX_LOOKS: Final = 10
 
 Commit: TypeAlias = Callable[[Sequence[MboxIntent]], Coroutine[Any, Any, None]]
 
@@ -40,6 +44,13 @@ class Hands(Protocol):
 
     async def aclose(self) -> None:
         """Stop; nothing is asked afterwards."""
+
+
+class Eyes(Protocol):
+    """Those who look at .forward files."""
+
+    async def look(self, who: Identity) -> ForwardAnswer:
+        """What the file in the home of ``who`` says, looked at as that user. May take as long as a file system does."""
 
 
 def commit_from_thread(commit: Commit, intents: Sequence[MboxIntent]) -> None:
@@ -101,6 +112,7 @@ class OwnHands:
         self._mail_dir = mail_dir
         self._ops = ops
         self._limiter = CapacityLimiter(MAX_SESSIONS)
+        self._lookers = CapacityLimiter(MAX_LOOKS)
 
     async def make(self, who: Identity, deposits: Sequence[Deposit]) -> list[Result]:
         """See `Hands`. Mail for other users waits for a daemon that may become them."""
@@ -112,6 +124,12 @@ class OwnHands:
             return await to_thread.run_sync(self._work, deposits, desk, abandon_on_cancel=True, limiter=self._limiter)
         finally:
             desk.leave()
+
+    async def look(self, who: Identity) -> ForwardAnswer:
+        """See `Eyes`. Other users have none for us: their mail stays here until a daemon comes that may become them."""
+        if who.uid != os.geteuid():
+            return NoForward()
+        return await to_thread.run_sync(look_at, who.home, who.uid, abandon_on_cancel=True, limiter=self._lookers)
 
     def _work(self, deposits: Sequence[Deposit], desk: LoopDesk) -> list[Result]:
         desk.enter()

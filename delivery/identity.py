@@ -10,6 +10,7 @@ import os
 import pwd
 from dataclasses import dataclass, replace
 
+from policy.tables.passwd import User
 from policy.tables.services import find_userinfo
 from policy.tables.table import Table
 
@@ -49,3 +50,14 @@ def identity_in(userbase: Table, name: str) -> Identity:
     if found is None:
         raise NoSuchUser(f'no user "{name}" in table {userbase.name}')
     return Identity(found.name, found.uid, found.gid, (found.gid,), found.home)
+
+
+def identity_for(user: User) -> Identity:
+    """Whom to become for ``user``, with the groups that the system gives the very same user; may block."""
+    try:
+        found = identity_of(user.name)
+    except NoSuchUser:
+        found = None
+    if found is not None and (found.uid, found.gid, found.home) == (user.uid, user.gid, user.home):
+        return found
+    return Identity(user.name, user.uid, user.gid, (user.gid,), user.home)

@@ -2,7 +2,8 @@
 
 A frame is four octets of length and that many octets; most are JSON. The daemon sends deposits, each followed by its body (a
 frame of octets, or an empty frame with a descriptor). The agent says that it has begun, may ask for intents to be committed,
-and ends with results. Whoever hears no "begun" knows that nothing was done.
+and ends with results. Whoever hears no "begun" knows that nothing was done. Or the daemon names a home, and the agent says
+what the .forward in it holds.
 
 Guarantees: a frame longer than `MAX_FRAME` is refused before it is read.
 

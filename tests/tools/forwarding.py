@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import anyio.lowlevel
@@ -14,6 +14,7 @@ from policy.tables.passwd import User
 from policy.tables.table import Table
 from policy.trail import FinalDestination, Refusal, Trail
 from spool.address import Address
+from spool.intent import MboxIntent
 
 
 def forward(text: str) -> Forward:
@@ -88,3 +89,7 @@ class Heard:
 
     def _write(self, trail: Trail, what: str) -> None:
         self.lines.append(f"{trail}: {what}")
+
+
+async def commit_nothing(_intents: Sequence[MboxIntent]) -> None:
+    """For hands that deliver nothing."""
