@@ -105,19 +105,16 @@ def _newaliases(arguments: Sequence[str]) -> int:
 
 
 def _configured_aliases(config_file: str, layout: Layout) -> int:
-    """The aliases that the configuration takes from files and its database; without it, those of the file it would find."""
+    """The database of aliases, or the files that the configuration takes them from; without it, the file it would find."""
     config_file = config_file or layout.conf_file
     if not os.path.exists(config_file) and config_file == layout.conf_file:
         path = layout.conf_dir + "/aliases"
         return _status([_checked_aliases(path)] if os.path.exists(path) else [])
-    done = []
     database = _database_of_aliases(config_file, layout)
     if database:
         # The configuration cannot be loaded before its database is there.
-        done.append(_build_aliases(database))
-    if all(done):
-        done += [_checked_aliases(path) for path in _alias_files(load_config(config_file, layout, {}).config)]
-    return _status(done)
+        return _status([_build_aliases(database)])
+    return _status([_checked_aliases(path) for path in _alias_files(load_config(config_file, layout, {}).config)])
 
 
 def _status(done: Sequence[bool]) -> int:

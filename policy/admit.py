@@ -21,6 +21,8 @@ from policy.forward import NO_FORWARDS, ForwardAnswer, Forwards, Pending
 from policy.route import lane_key, local_key
 from policy.tables.freshness import freshen
 from policy.tables.passwd import User, Users
+from policy.tables.sourced import SourcedTable
+from policy.tables.table import Table
 from policy.trail import FinalDestination, Refusal
 from policy.watch import UNWATCHED, Watch
 from spool.lane import Lane
@@ -55,7 +57,7 @@ async def admit(
     watch: Watch = UNWATCHED,
 ) -> Admitted | Refused:
     """Decide about ``recipient``."""
-    await freshen(config.tables.values())
+    await freshen(table for table in config.tables.values() if not _is_secret(table))
     known = _Known(forwards)
     # Each round brings the .forward of users who are a step further away than those of the round before.
     for _round in range(MAX_DEPTH + 1):
@@ -112,3 +114,8 @@ def _envelope(config: Config, facts: Facts, recipient: Recipient, final: FinalDe
         config.ttl_of(final.action.name),
         config.warn_intervals[0] if warns else None,
     )
+
+
+def _is_secret(table: Table) -> bool:
+    # A recipient does not wait for a vault that no recipient needs.
+    return isinstance(table, SourcedTable) and table.is_secret

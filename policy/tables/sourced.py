@@ -22,7 +22,7 @@ from policy.quoting import quoted
 from policy.tables.format import Fault, TableSyntaxError, parse_table
 from policy.tables.patterns import Patterns
 from policy.tables.secret import LoneSecret, lone_secret
-from policy.tables.service import SECRETS, Service
+from policy.tables.service import CREDENTIALS, SECRETS, Service
 from policy.tables.sources import Source
 from policy.tables.table import Content, Shape
 
@@ -59,6 +59,11 @@ class SourcedTable:
     def written(self) -> str:
         """Its source."""
         return quoted(self._source.written)
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether it is asked for passwords only, and so by nobody who expands an address."""
+        return set(self._services) <= {SECRETS, CREDENTIALS}
 
     @property
     def shape(self) -> Shape:

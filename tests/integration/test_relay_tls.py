@@ -6,14 +6,20 @@ import base64
 import shutil
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from delivery.tls import TlsContexts, TlsTerms
 from policy.config import Pki, Relay, RelayTls
+from policy.tables import service
+from policy.tables.sourced import SourcedTable
+from policy.tables.table import Shape
 from spool.outcome import Attempt, Deferred, Delivered, Stage
 from tests.tools.certificates import CertificateAuthority, Issued
 from tests.tools.recording_sink import Act, RecordingSink
@@ -279,6 +285,29 @@ async def test_a_corrected_password_counts_at_the_next_attempt(tls: Tls, smartho
         assert outcome.reply.code == 454
         assert "wrong" not in str(outcome)
         secrets.entries["label"] = "user:pass:word"
+        assert isinstance(await sender.outcome(), Delivered)
+
+
+async def test_a_program_that_knows_the_password_is_asked_again_in_time(tls: Tls, smarthost: RecordingSink) -> None:
+    class Vault:
+        written = "exec:vault"
+        lifetime: float | None = 300.0
+        text = b"user:wrong\n"
+
+        def read(self) -> bytes:
+            assert threading.current_thread() is not threading.main_thread()
+            return self.text
+
+    vault, now = Vault(), [0.0]
+    table = SourcedTable("secrets", vault, lambda: now[0])
+    await anyio.to_thread.run_sync(table.load)
+    async with house(
+        tls.relay(smarthost, IMPLICIT, "label", auth=table.serving(Shape.MAPPING, service.SECRETS))
+    ) as sender:
+        assert isinstance(await sender.outcome(), Deferred)
+        vault.text = b"user:pass:word\n"
+        assert isinstance(await sender.outcome(), Deferred)
+        now[0] += 300
         assert isinstance(await sender.outcome(), Delivered)
 
 
