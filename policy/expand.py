@@ -216,6 +216,7 @@ class _Expansion:
         answer = self.forwards.known(user)
         if answer is None:
             self.lacking[user] = None
+            self._check_size(trail)
             return None
         self.watch.forward(trail, user, answer)
         match answer:
@@ -303,7 +304,10 @@ class _Expansion:
         final = FinalDestination(action, destination)
         self.watch.found(trail, final)
         self.found.setdefault(final.key, final)
-        if len(self.found) > MAX_DESTINATIONS:
+        self._check_size(trail)
+
+    def _check_size(self, trail: Trail) -> None:
+        if len(self.found) + len(self.lacking) > MAX_DESTINATIONS:
             raise self.refusal(_LIST_PROBLEM, trail, f"more than {MAX_DESTINATIONS} destinations")
 
     def _first(self, table: Table, keys: Iterable[str], trail: Trail) -> str | None:

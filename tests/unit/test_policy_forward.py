@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from policy.admit import MAX_FETCHES, Admitted, Refused, admit
 from policy.config import REPORT_FACTS, Config
-from policy.expand import expand
+from policy.expand import MAX_DESTINATIONS, expand
 from policy.forward import (
     MAX_OCTETS,
     MAX_TARGETS,
@@ -55,6 +55,13 @@ class Users:
     def find(self, name: str) -> User | None:
         uid = {"root": 0, "ann": 1001, "bob": 1002, "cid": 1003}.get(name)
         return None if uid is None else User(name, uid, uid, f"/home/{name}")
+
+
+class Crowd:
+    """Everybody exists."""
+
+    def find(self, name: str) -> User | None:
+        return User(name, 1000, 1000, f"/home/{name}")
 
 
 USERS = Users()
@@ -284,14 +291,18 @@ async def test_each_file_is_fetched_once_for_a_recipient_whatever_is_forgotten_m
 
 
 async def test_the_files_of_a_list_are_fetched_together_but_so_many_at_once(configured: Configured) -> None:
-    class Crowd:
-        def find(self, name: str) -> User | None:
-            return User(name, 1000, 1000, f"/home/{name}")
-
     files = FakeForwards({})
     config = office(configured, f"team {', '.join(f'user{number}' for number in range(50))}\n")
     await admit(config, REPORT_FACTS, Recipient(Address("team", "localhost")), Crowd(), files)
     assert (len(files.fetched), files.most_at_once) == (50, MAX_FETCHES)
+
+
+async def test_more_users_than_a_list_server_s_are_refused_before_any_file_is_fetched(configured: Configured) -> None:
+    files = FakeForwards({})
+    config = office(configured, f"team {', '.join(f'u{number}' for number in range(MAX_DESTINATIONS + 1))}\n")
+    answer = await admit(config, REPORT_FACTS, Recipient(Address("team", "localhost")), Crowd(), files)
+    assert isinstance(answer, Refused)
+    assert (answer.reply.status, files.fetched) == ("5.2.4", [])
 
 
 async def test_where_nobody_s_forward_is_looked_at_mail_stays(configured: Configured) -> None:
