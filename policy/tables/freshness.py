@@ -18,4 +18,5 @@ async def freshen(tables: Iterable[Table]) -> None:
     """Have every stale one of ``tables`` read anew: a million aliases take a second, and that must not be everybody's."""
     for table in tables:
         if table.is_stale:
-            await anyio.to_thread.run_sync(table.refresh)
+            # Who gives up need not wait for it, and a daemon that is stopped does not.
+            await anyio.to_thread.run_sync(table.refresh, abandon_on_cancel=True)

@@ -9,7 +9,7 @@ Failure: `policy.tables.expressions.ExpressionError` from `Patterns.expressions`
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import TypeAlias
 
@@ -33,9 +33,9 @@ class Patterns:
         self._texts = texts
 
     @cached_property
-    def wildcards(self) -> tuple[str, ...]:
+    def wildcards(self) -> Wildcards:
         """Keys with a ``*``."""
-        return tuple(key for key in self._keys() if "*" in key)
+        return Wildcards(key for key in self._keys() if "*" in key)
 
     @cached_property
     def networks(self) -> Networks:
@@ -47,6 +47,45 @@ class Patterns:
     def expressions(self) -> Expressions:
         """The keys of a list as regular expressions."""
         return Expressions.of(self._texts())
+
+
+class Wildcards:
+    """Patterns with stars. Those of the form ``*.domain``, which nearly all are, are found without looking at each."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self.all = tuple(patterns)
+        self._suffixes = frozenset(each[1:] for each in self.all if each.startswith("*.") and "*" not in each[1:])
+        self._others = tuple(each for each in self.all if each[1:] not in self._suffixes)
+
+    def match(self, text: str) -> bool:
+        """Whether one of them is ``text``, which is lower-case, with its stars."""
+        if self._suffixes and any(text[dot:] in self._suffixes for dot in _dots(text)):
+            return True
+        return any(glob_matches(each, text) for each in self._others)
+
+
+def _dots(text: str) -> Iterator[int]:
+    dot = text.find(".")
+    while dot >= 0:
+        yield dot
+        dot = text.find(".", dot + 1)
+
+
+def glob_matches(pattern: str, text: str) -> bool:
+    """Whether ``text`` is ``pattern``, where each ``*`` stands for any text; in time linear in both for each ``*``."""
+    first, *rest = pattern.split("*")
+    if not rest:
+        return text == pattern
+    *middle, last = rest
+    if not text.startswith(first) or len(text) < len(first) + len(last) or not text.endswith(last):
+        return False
+    position, end = len(first), len(text) - len(last)
+    for part in middle:
+        found = text.find(part, position, end)
+        if found < 0:
+            return False
+        position = found + len(part)
+    return True
 
 
 class Networks:

@@ -18,7 +18,7 @@ from policy.errors import TableUnavailable
 from policy.smarthost import SmarthostSyntaxError, parse_smarthost
 from policy.tables.expressions import ExpressionError
 from policy.tables.passwd import User
-from policy.tables.patterns import network_of
+from policy.tables.patterns import glob_matches, network_of
 from policy.tables.table import Table
 from spool.address import Address, is_domain
 
@@ -41,9 +41,7 @@ def has_regex(table: Table, key: str) -> bool:
 
 def has_domain(table: Table, domain: str) -> bool:
     """A host name or address literal, by patterns with ``*``: ``*.x`` means every depth below x, and not x itself."""
-    return table.lookup(domain) is not None or any(
-        glob_matches(pattern, domain.lower()) for pattern in table.patterns().wildcards
-    )
+    return table.lookup(domain) is not None or table.patterns().wildcards.match(domain.lower())
 
 
 def has_source(table: Table, source: str) -> bool:
@@ -67,7 +65,7 @@ def has_address(table: Table, address: Address, delimiter: str) -> bool:
     if any(table.lookup(key) is not None for key in _mailbox_keys(address, delimiter)):
         return True
     users, domain = _users(address, delimiter), address.domain.lower()
-    return any(_mailbox_matches(pattern, users, domain) for pattern in table.patterns().wildcards)
+    return any(_mailbox_matches(pattern, users, domain) for pattern in table.patterns().wildcards.all)
 
 
 def has_mailaddr_for(table: Table, login: str, address: Address, delimiter: str = "+") -> bool:
@@ -115,23 +113,6 @@ def split_tag(user: str, delimiter: str) -> tuple[str, str]:
     """``user+tag`` as user and tag; the tag is empty when there is none, or nothing stands before it."""
     plain, found, tag = user.partition(delimiter)
     return (plain, tag) if found and plain else (user, "")
-
-
-def glob_matches(pattern: str, text: str) -> bool:
-    """Whether ``text`` is ``pattern``, where each ``*`` stands for any text; in time linear in both for each ``*``."""
-    first, *rest = pattern.split("*")
-    if not rest:
-        return text == pattern
-    *middle, last = rest
-    if not text.startswith(first) or len(text) < len(first) + len(last) or not text.endswith(last):
-        return False
-    position, end = len(first), len(text) - len(last)
-    for part in middle:
-        found = text.find(part, position, end)
-        if found < 0:
-            return False
-        position = found + len(part)
-    return True
 
 
 def ip_address(source: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -27,6 +27,7 @@ from urllib.parse import quote
 
 from policy.errors import TableUnavailable
 from policy.quoting import quoted
+from policy.suggestion import did_you_mean
 from policy.tables.format import Fault, TableSyntaxError
 from policy.tables.patterns import Patterns
 from policy.tables.service import ALIAS, ANY, MAILADDRMAP, REGEX, RELAYHOST, SERVICES, SOURCE, Service
@@ -40,7 +41,9 @@ MAX_FILE_OCTETS: Final = 1 << 20
 
 #: The number of the parameter, as PostgreSQL and OpenSMTPD's other tables write it.
 _NUMBERED: Final = re.compile(r"\$1\b")
-_NAMES: Final = frozenset(service.asked for service in SERVICES)
+_WORDS: Final = frozenset(
+    f"{kind}_{service.asked}" for kind in ("query", "fetch") for service in SERVICES if service is not REGEX
+)
 #: Uses that take every key at once.
 _FETCHED: Final = (SOURCE, RELAYHOST)
 #: Uses whose value is a list, so that several rows make one.
@@ -77,10 +80,9 @@ def parse_queries(text: str) -> Queries:
 
 
 def _line_fault(word: str, rest: str, found: Mapping[str, str]) -> str | None:
-    kind, _underscore, use = word.partition("_")
-    if word != "dbpath" and (kind not in ("query", "fetch") or use not in _NAMES):
-        known = ", ".join(sorted(_NAMES))
-        return f'expected "dbpath", or "query_" or "fetch_" with one of {known}; found "{word}"'
+    if word != "dbpath" and word not in _WORDS:
+        near = did_you_mean(word, _WORDS)
+        return f'unknown word "{word}"{near if near.endswith("?") else ": expected dbpath, query_USE or fetch_USE"}'
     if word in found:
         return f'"{word}" stands here twice'
     if not rest:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import smtplib
 import sqlite3
-import threading
-import time
 from pathlib import Path
 
 from tests.tools.daemon import Daemon
@@ -75,23 +73,3 @@ def test_a_daemon_starts_without_the_secrets_of_its_smarthost(tmp_path: Path) ->
         (envelope,) = daemon.wait_queue(1)
         daemon.wait_log("Disabling route")
         assert "exit status 2: the vault is sealed" in daemon.smtpctl("why", envelope["message"])
-
-
-def test_a_slow_program_for_secrets_keeps_nobody_waiting(tmp_path: Path) -> None:
-    # It is quick once, when the configuration is read; then it takes its time.
-    (tmp_path / "vault").write_text(f"test -e {tmp_path}/read && sleep 3\ntouch {tmp_path}/read\necho ann:hunter2\n")
-    configuration = (
-        f'table vault "exec:sh {tmp_path}/vault"\n'
-        "listen on 127.0.0.1 port $port\n"
-        'action "out" relay host "smtps://isp@127.0.0.1:9" auth <vault>\n'
-        'action "inbox" maildir "/Maildir" virtual { "@" = "root" }\n'
-        'match from any for domain "away.example" action "out"\n'
-        'match from any for any action "inbox"\n'
-    )
-    with Daemon(tmp_path, configuration) as daemon:
-        thread = threading.Thread(target=lambda: daemon.run("smtpctl", "reload"))
-        thread.start()
-        began = time.monotonic()
-        assert answer(daemon, "ann@example.org") == 250
-        assert time.monotonic() - began < 2.5
-        thread.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from policy.admit import Admitted, Refused, admit
 from policy.config import REPORT_FACTS, Config, Facts
 from policy.errors import TableUnavailable
 from policy.expand import MAX_DESTINATIONS
+from policy.tables.sources import PROGRAM_LIFETIME
 from spool.address import Address, parse_address
 from spool.lane import Lane
 from spool.message import Destination, Notify, Recipient
@@ -434,3 +436,20 @@ async def test_a_name_on_the_right_of_a_virtual_address_is_looked_up_with_its_ta
         config = virtual(configured, "\n".join(["a@example.com list+x", *entries[index:]]))
         order.append((await ends(config, "a@example.com"))[0])
     assert order == ["ann", "bob", "root", "lists"]
+
+
+async def test_a_recipient_waits_for_no_vault_that_it_does_not_need(
+    configured: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passwords = (
+        f"table passwords \"exec:sh -c 'echo >>{tmp_path}/passwords; echo isp ann:x'\"\n"
+        'action "smarthost" relay host "smtps://isp@relay.example.net" auth <passwords>\n'
+        'match from any for domain "away.example" action "smarthost"\n'
+    )
+    aliases = f"table aliases \"exec:sh -c 'echo >>{tmp_path}/aliases; echo staff ann'\"\n"
+    config = configured.load(aliases + passwords + HYBRID)
+    for table in config.tables.values():
+        monkeypatch.setattr(table, "_now", lambda: time.monotonic() + PROGRAM_LIFETIME)
+    recipient = Recipient(parse_address("staff@mail.example.org"))
+    assert isinstance(await admit(config, SOCKET, recipient, USERS), Admitted)
+    assert [(tmp_path / name).stat().st_size for name in ("aliases", "passwords")] == [2, 1]

@@ -109,8 +109,9 @@ def test_a_use_that_the_file_does_not_speak_of_is_told(database: Path) -> None:
         ("dbpath x\n", 1, 'expected an absolute path, found "x"'),
         ("dbpath\n", 1, 'nothing behind "dbpath"'),
         ("dbpath /a\ndbpath /b\n", 2, '"dbpath" stands here twice'),
-        ("dbpath /a\n\n# x\nquery_aliases SELECT ?\n", 4, 'found "query_aliases"'),
-        ("dbpath /a\nask SELECT ?\n", 2, 'found "ask"'),
+        ("dbpath /a\n\n# x\nquery_aliases SELECT ?\n", 4, 'unknown word "query_aliases"; did you mean "query_alias"?'),
+        ("dbpath /a\nask SELECT ?\n", 2, 'unknown word "ask": expected dbpath, query_USE or fetch_USE'),
+        ("dbpath /a\nquery_regex SELECT ?\n", 2, 'unknown word "query_regex"'),
     ],
 )
 def test_a_line_that_means_nothing_is_told(text: str, line: int, said: str) -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy.tables.services import glob_matches, split_tag
+from policy.tables.patterns import Wildcards, glob_matches
+from policy.tables.services import split_tag
 from policy.target import (
     DirectTarget,
     ErrorTarget,
@@ -124,3 +125,9 @@ def test_stars_mean_what_they_mean_to_everybody(pattern: str, text: str) -> None
 )
 def test_a_tag_begins_at_the_first_delimiter(user: str, expected: tuple[str, str]) -> None:
     assert split_tag(user, "+") == expected
+
+
+@given(st.lists(st.text("a.*", max_size=6), max_size=4), st.text("a.", max_size=8))
+def test_many_patterns_mean_what_each_of_them_means(patterns: list[str], text: str) -> None:
+    starred = [each for each in patterns if "*" in each]
+    assert Wildcards(starred).match(text) is any(glob_matches(each, text) for each in starred)
