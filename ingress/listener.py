@@ -229,7 +229,7 @@ class Ingress:
 
         if self._services[place].listener.proxy_v2:
             assert self._tasks is not None
-            return ProxiedServer(sock, protocol, self._limits, self._tasks)
+            return ProxiedServer(sock, protocol, self._limits, max(1, self._capacity // 4), self._tasks)
         loop = asyncio.get_running_loop()
         if sock.family == socket.AF_UNIX:
             return await loop.create_unix_server(protocol, sock=sock, backlog=self._limits.backlog)

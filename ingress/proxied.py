@@ -74,14 +74,20 @@ def client_named(header: bytes, addresses: bytes, peer: Client) -> Client:
 
 
 class ProxiedServer:
-    """Accepts connections at ``listening`` and makes sessions of them; like `asyncio.Server` as far as it goes."""
+    """Accepts connections at ``listening`` and makes sessions of them; like `asyncio.Server` as far as it goes.
 
-    def __init__(self, listening: socket.socket, make: MakeSession, limits: Limits, tasks: TaskGroup) -> None:
+    At most ``room`` of them wait for their header at once.
+    """
+
+    def __init__(
+        self, listening: socket.socket, make: MakeSession, limits: Limits, room: int, tasks: TaskGroup
+    ) -> None:
         listening.setblocking(False)
         listening.listen(limits.backlog)
         self.sockets = (listening,)
         self._make = make
         self._limits = limits
+        self._room = room
         self._tasks = tasks
         self._accepting = anyio.CancelScope()
         #: Connections whose header has not come yet.
@@ -105,7 +111,7 @@ class ProxiedServer:
                     self._begin(connection)
 
     def _begin(self, connection: socket.socket) -> None:
-        if self._waiting >= self._limits.connections:
+        if self._waiting >= self._room:
             connection.close()
             return
         self._waiting += 1

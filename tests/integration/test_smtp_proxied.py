@@ -111,6 +111,16 @@ async def test_a_header_that_does_not_come_is_not_waited_for(spool: SpoolWriter)
         assert await client.line() == ""
 
 
+async def test_only_so_many_wait_for_their_header(spool: SpoolWriter) -> None:
+    setting = Setting(PROXIED, replace(QUICK, connections=4))
+    async with smtp_server(spool, setting) as server, unwelcome(server) as first:
+        await first.send(SIGNATURE)
+        async with unwelcome(server) as second:
+            assert await second.line() == ""
+        await first.send(header("127.0.0.1")[len(SIGNATURE) :])
+        assert (await first.line()).startswith("220 ")
+
+
 async def test_tls_begins_behind_the_header(spool: SpoolWriter, tmp_path: Path) -> None:
     tls = CertificateAuthority(tmp_path).issue(HOST).server_context()
     setting = Setting(replace(PROXIED, tls=ListenerTls.IMPLICIT), tls=tls, names=NAMELESS)
