@@ -187,6 +187,7 @@ class _Expansion:
         else:
             targets = self._forward(user, trail)
         if targets:
+            _log.debug("<%s>: %s: the .forward of %s counts", self.recipient, trail, name)
             trail = trail.through_forward_of(name, tag)
             self._each(targets, _Context(context.address, context.action, user), trail)
         elif targets is not None:

@@ -18,6 +18,7 @@ from spool.message import Claimed, Notify, Ret, Submission
 from spool.outcome import Deferred, Failed
 from spool.state import Kind
 from tests.tools.configured import Configured, FakeUsers
+from tests.tools.forwarding import FakeForwards, forward
 from tests.tools.in_flight import Claim, claimed
 from tests.tools.reported import line, read
 from tests.tools.spooled import HandClock
@@ -65,6 +66,14 @@ async def test_a_report_goes_where_the_aliases_lead(config: Config) -> None:
     (envelope,) = (await sent(config, bounce())).envelopes
     assert envelope.destination.user == "anna"
     assert envelope.lane.action == "local"
+
+
+async def test_a_report_goes_where_the_sender_s_forward_leads(config: Config) -> None:
+    files = FakeForwards({"anna": forward("bob\n")})
+    clock, users = SpoolClock(HandClock(), None), FakeUsers("anna", "bob")
+    answer = await Reporter(lambda: config, clock, users, files).report(bounce(), [line()])
+    assert isinstance(answer, Submission)
+    assert [envelope.destination.user for envelope in answer.envelopes] == ["bob"]
 
 
 async def test_a_report_has_no_sender_and_asks_for_no_report(config: Config) -> None:
