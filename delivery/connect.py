@@ -14,7 +14,7 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import Final
 
@@ -38,9 +38,13 @@ def in_turn(addresses: Sequence[str]) -> list[str]:
 class Race:
     """One try to reach a host at several addresses; afterwards `untried` has those that neither won nor failed."""
 
-    def __init__(self, hop: Hop, addresses: Sequence[str], timeouts: Timeouts) -> None:
+    def __init__(
+        self, hop: Hop, addresses: Sequence[str], timeouts: Timeouts, sources: Mapping[str, str] | None = None
+    ) -> None:
+        """``sources`` has the local address for each of ``addresses`` where that was chosen already."""
         self._hop = hop
         self._timeouts = timeouts
+        self._sources = sources or {}
         self.untried = list(addresses)
         self._failures: dict[str, str] = {}
         self._won: tuple[socket.socket, str] | None = None
@@ -70,7 +74,7 @@ class Race:
     async def _try(self, address: str, done: anyio.Event, scope: anyio.CancelScope) -> None:
         try:
             with anyio.fail_after(self._timeouts.connect):
-                connection = await _connect(address, self._hop)
+                connection = await _connect(address, self._hop, self._sources.get(address, ""))
         except TimeoutError:
             self._failures[address] = f"no answer within {self._timeouts.connect:g} s"
         except OSError as error:
@@ -91,13 +95,13 @@ class Race:
         return unconnected(tries or "there is no address to connect to", self._hop.host)
 
 
-async def _connect(address: str, hop: Hop) -> socket.socket:
+async def _connect(address: str, hop: Hop, source: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hop.sources:
-            connection.bind((_source(hop.sources, family), 0))
+            connection.bind((source or _any_source(hop.sources, family), 0))
         await asyncio.get_running_loop().sock_connect(connection, (address, hop.port))
     except BaseException:
         connection.close()
@@ -105,12 +109,18 @@ async def _connect(address: str, hop: Hop) -> socket.socket:
     return connection
 
 
-def _source(sources: tuple[str, ...], family: socket.AddressFamily) -> str:
-    fitting = [source for source in sources if (":" in source) == (family is socket.AF_INET6)]
+def fitting_sources(sources: Sequence[str], address: str) -> list[str]:
+    """Those from which ``address`` can be reached, in random order."""
+    fitting = [source for source in sources if (":" in source) == (":" in address)]
+    return random.sample(fitting, len(fitting))
+
+
+def _any_source(sources: Sequence[str], family: socket.AddressFamily) -> str:
+    wanted = "::" if family is socket.AF_INET6 else "0.0.0.0"  # noqa: S104  (only its kind counts)
+    fitting = fitting_sources(sources, wanted)
     if not fitting:
         raise OSError(f"none of the source addresses is {'IPv6' if family is socket.AF_INET6 else 'IPv4'}")
-    # Spread over all of them; nothing secret hangs on the choice.
-    return random.choice(fitting)  # noqa: S311
+    return fitting[0]
 
 
 def _bracketed(address: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from delivery.tls import TlsTerms
 from policy.config import RelayTls
+from policy.limits import MtaLimits
 from policy.tables.table import Table
 from spool.outcome import Deferred, Failed, Stage
 from spool.reply import Reply
@@ -48,11 +49,23 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
+class Purpose:
+    """For whose mail connections are opened: what they count on, and the limits that the operator set for it."""
+
+    #: The route's name.
+    relay: str = ""
+    #: What ``mta limit for domain`` calls it: the destination's domain, or the smarthost.
+    domain: str = ""
+    limits: MtaLimits = field(default_factory=MtaLimits)
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A hop to be tried, with the addresses of its host where they are known already."""
 
     hop: Hop
     addresses: tuple[str, ...] = ()
+    purpose: Purpose = field(default_factory=Purpose)
 
 
 class Unreachable(Exception):

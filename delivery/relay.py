@@ -21,17 +21,21 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Final, Self
 
+import anyio
+
 from delivery.client import Offers
 from delivery.commands import Unsendable, check_parcel, mail_command, rcpt_command
 from delivery.connector import Connector
 from delivery.consignment import Consignment, Place
 from delivery.hop import Candidate, Hop, Unreachable
+from delivery.permits import Permits
 from delivery.pool import Connection, Pool
 from delivery.resolver import Resolver
 from delivery.routes import Routes
 from delivery.timeouts import Timeouts
 from delivery.transaction import Commands, Transaction, Untouched
 from policy.config import Config
+from policy.limits import MtaLimits
 from policy.route import Route
 from spool.errors import BodyDamaged
 from spool.layout import Layout
@@ -67,8 +71,9 @@ class Relayer:
         self._routes = routes
         self._now = now
         self._timeouts = timeouts
-        self._pool = Pool(timeouts)
-        self._connector = Connector(timeouts)
+        permits = Permits()
+        self._pool = Pool(timeouts, permits)
+        self._connector = Connector(timeouts, self._pool, permits)
         self._doubted: dict[Hop, float] = {}
 
     @classmethod
@@ -107,7 +112,7 @@ class Relayer:
         """Go from host to host until nobody waits; raises the trouble that tells most when somebody still does."""
         troubles = []
         for candidate in sorted(candidates, key=self._is_doubted):
-            async with self._pool.place(candidate.hop):
+            async with self._pool.place(candidate.hop, candidate.purpose.limits):
                 try:
                     await self._visit(candidate, consignment)
                     return
@@ -129,26 +134,27 @@ class Relayer:
 
     async def _visit(self, candidate: Candidate, consignment: Consignment) -> None:
         """Give one host everything: over a kept connection first, over a fresh one if that has died."""
-        kept = self._pool.take(candidate.hop)
+        limits = candidate.purpose.limits
+        kept = self._pool.take(candidate.hop, limits)
         if kept is not None:
-            await self._give(kept, consignment)
+            await self._give(kept, consignment, limits)
         while not consignment.is_done:
             fresh = await self._connector.connect(candidate)
-            self._pool.add(fresh)
             self._doubted.pop(candidate.hop, None)
-            untouched = await self._give(fresh, consignment)
-            if untouched and not fresh.messages:
+            untouched = await self._give(fresh, consignment, limits)
+            if untouched and fresh.is_fresh and not fresh.messages:
                 raise Unreachable(Deferred(untouched.reply, fresh.channel.remote, Stage.CONNECT)) from untouched
 
-    async def _give(self, connection: Connection, consignment: Consignment) -> Untouched | None:
-        """Transactions on one connection, until nobody waits any more or it is over; then the reason."""
+    async def _give(self, connection: Connection, consignment: Consignment, limits: MtaLimits) -> Untouched | None:
+        """Transactions on one connection, until nobody waits any more or it is over; the reason if it broke."""
         try:
-            while not consignment.is_done:
+            while not (consignment.is_done or connection.is_spent(limits)):
+                await _rest(connection, limits)
                 await self._transact(connection, consignment)
         except Untouched as untouched:
             return untouched
         finally:
-            self._pool.give_back(connection)
+            self._pool.give_back(connection, limits)
         return None
 
     # -- transactions -------------------------------------------------------------------------------------------------
@@ -168,12 +174,20 @@ class Relayer:
             return
         outcomes = await Transaction(channel, Commands(mail, rcpts), parcel.body, self._timeouts).run()
         connection.messages += 1
+        connection.rests_since = time.monotonic()
         progress = any(isinstance(outcome, Delivered) for outcome in outcomes)
         for item, outcome in zip(items, outcomes, strict=True):
             if not _is_one_too_many(outcome, alone=not progress):
+                connection.refusals = connection.refusals + 1 if outcome.stage is Stage.RCPT else 0
                 consignment.settle([item], _passed_on(outcome, item, channel.offers), place)
             elif not progress:
                 consignment.settle([item], Deferred(outcome.reply, outcome.remote, outcome.stage), place)
+
+
+async def _rest(connection: Connection, limits: MtaLimits) -> None:
+    """Between two transactions of a session, as long as the operator wants."""
+    if connection.messages and limits.session_transaction_delay:
+        await anyio.sleep(connection.rests_since + limits.session_transaction_delay - time.monotonic())
 
 
 def _addressed(

@@ -19,13 +19,14 @@ import random
 import re
 import socket
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from itertools import count
 from typing import Final
 
 import anyio
 from anyio import to_thread
 
-from delivery.hop import Candidate, Hop, Login, Unreachable, misconfigured, unresolved
+from delivery.hop import Candidate, Hop, Login, Purpose, Unreachable, misconfigured, unresolved
 from delivery.resolver import DnsTrouble, Mx, NoSuchDomain, Resolver
 from delivery.tls import TlsTerms
 from policy.config import Config, Relay, RelayTls, Smarthost
@@ -65,12 +66,18 @@ class Routes:
             raise misconfigured(f'action "{action.name}" is no relay')
         await freshen(table for table in (action.auth, action.domain, action.helo_src) if table is not None)
         if route.hosts:
-            return self._smarthosts(action, self._in_rotation(route.hosts))
+            return self._smarthosts(route, action, self._in_rotation(route.hosts))
         if action.domain is not None:
-            return self._smarthosts(action, (_mapped(action.domain, route.key),))
+            return self._smarthosts(route, action, (_mapped(action.domain, route.key),))
         if route.key.startswith("["):
-            return [self._direct(action, route.key)]
-        return await self._by_mx(action, route.key)
+            candidates = [self._direct(action, route.key)]
+        else:
+            candidates = await self._by_mx(action, route.key)
+        purpose = self._purpose(route, route.key)
+        return [replace(candidate, purpose=purpose) for candidate in candidates]
+
+    def _purpose(self, route: Route, domain: str) -> Purpose:
+        return Purpose(route.name, domain, self._config().limits.of_relay(domain))
 
     # -- smarthosts ---------------------------------------------------------------------------------------------------
 
@@ -79,11 +86,11 @@ class Routes:
         first = next(self._turns) % len(hosts)
         return hosts[first:] + hosts[:first]
 
-    def _smarthosts(self, action: Relay, hosts: tuple[Smarthost, ...]) -> list[Candidate]:
+    def _smarthosts(self, route: Route, action: Relay, hosts: tuple[Smarthost, ...]) -> list[Candidate]:
         candidates, troubles = [], []
         for smarthost in hosts:
             try:
-                candidates.append(Candidate(self._hop(action, smarthost)))
+                candidates.append(Candidate(self._hop(action, smarthost), purpose=self._purpose(route, smarthost.host)))
             except Unreachable as trouble:
                 troubles.append(trouble)
         if not candidates:

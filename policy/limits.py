@@ -31,7 +31,7 @@ class MtaLimits:
     conn_delay_connector: int | None = None
     conn_delay_relay: int | None = None
     conn_delay_domain: int | None = None
-    #: How long a route rests after a connection of it has failed.
+    #: How long a route rests after a connection of it has ended, or could not be opened.
     reconn_delay_route: int | None = None
     #: Messages that one session takes.
     session_mail_max: int | None = None

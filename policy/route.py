@@ -27,8 +27,13 @@ class Route:
 
     @property
     def relay(self) -> str:
-        """By what name ``mta limit for domain`` means it: the first smarthost, or the destination's domain."""
-        return self.hosts[0].host if self.hosts else self.key
+        """By what name ``mta limit for domain`` means it: the first smarthost, or the destination's domain.
+
+        Empty where a table has the smarthost: it is known when it is asked, at each delivery.
+        """
+        if self.hosts:
+            return self.hosts[0].host
+        return self.key if isinstance(self.action, Relay) and self.action.domain is None else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from policy.config import (
     AnyAction,
@@ -33,11 +33,12 @@ from policy.config import (
     Smarthost,
 )
 from policy.filters import Deed, Filter
-from policy.limits import MdaLimits, SchedulerLimits
+from policy.limits import MdaLimits, MtaLimits, SchedulerLimits
 from policy.quoting import quoted, quoted_list
 from policy.tables.table import Table
 
 _T = TypeVar("_T")
+_SomeLimits: TypeAlias = MtaLimits | MdaLimits | SchedulerLimits
 
 _UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000}
 
@@ -75,6 +76,10 @@ class _Writer:
         yield f"smtp max-message-size {config.max_message_size}"
         yield f"smtp limit max-mails {config.max_mails} max-rcpt {config.max_recipients}"
         yield f"smtp sub-addr-delim {quoted(config.sub_addr_delim)}"
+        # Before the line for all: a domain begins with what was said for all so far.
+        for domain, limits in config.limits.mta_for.items():
+            yield _line("mta limit for domain", quoted(domain), *_limits(limits))
+        yield from _limit_line("mta limit", config.limits.mta)
         yield from _limit_line("mda limit", config.limits.mda)
         yield from _limit_line("scheduler limit", config.limits.scheduler)
 
@@ -161,11 +166,16 @@ class _Writer:
             yield f"<{quoted(table.name)}>" if table.name in self._config.tables else table.written
 
 
-def _limit_line(words: str, limits: MdaLimits | SchedulerLimits) -> Iterator[str]:
-    given = {each.name: getattr(limits, each.name) for each in fields(limits)}
-    set_ones = [f"{name.replace('_', '-')} {value}" for name, value in given.items() if value is not None]
-    if set_ones:
+def _limit_line(words: str, limits: _SomeLimits) -> Iterator[str]:
+    if set_ones := _limits(limits):
         yield _line(words, *set_ones)
+
+
+def _limits(limits: _SomeLimits) -> list[str]:
+    given = {each.name: getattr(limits, each.name) for each in fields(limits)}
+    family = given.pop("family", None)
+    set_ones = [f"{name.replace('_', '-')} {value}" for name, value in given.items() if value is not None]
+    return [f"inet{family}", *set_ones] if family else set_ones
 
 
 def _method(action: LocalAction) -> str:

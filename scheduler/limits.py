@@ -104,7 +104,9 @@ def bounds_of(action: AnyAction | None, relay: str = "", limits: PolicyLimits | 
             return _REPORTS
         case Relay():
             mta = limits.of_relay(relay)
-            return _bounded(_RELAY, mta.max_conn_per_relay, mta.max_conn_per_domain)
+            bounds = _bounded(_RELAY, mta.max_conn_per_relay, mta.max_conn_per_domain)
+            # With several source addresses it has several connectors; what is too much then waits for its turn there.
+            return _capped(bounds, mta.max_conn_per_connector if action.src is None else None)
         case Mbox():
             return _MBOX
         case Maildir():

@@ -26,7 +26,6 @@ def mta(cursor: Cursor, script: Script, place: Place) -> None:
         cursor.warn(place, f'"mta max-deferred" has no effect: {_NOTHING_TO_LIMIT}')
         cursor.end_directive()
         return
-    later(cursor, place, "mta limit")
     if cursor.accept_word("for"):
         _mta_limit_for(cursor, script)
     else:

@@ -210,7 +210,6 @@ LATER: Final[Mapping[str, str]] = {
     "filter proc": "programs as filters",
     "filter proc-exec": "programs as filters",
     "mda wrapper": "wrappers of commands",
-    "mta limit": "limits of relaying",
     "proc": "programs as filters",
     "queue compression": "compression of the queue",
     "queue encryption": "encryption of the queue",

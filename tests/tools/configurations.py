@@ -162,6 +162,8 @@ _SETTINGS: Final = st.one_of(
     _DELAYS.map("queue ttl {}".format),
     st.lists(_DELAYS, min_size=1, max_size=4).map(lambda delays: f"bounce warn-interval {', '.join(delays)}"),
     st.integers(1, 99).map("smtp max-message-size {}".format),
+    st.integers(1, 99).map("mta limit inet4 max-conn-per-host {} conn-delay-route 0".format),
+    st.integers(1, 99).map("mta limit for domain example.org session-mail-max {}".format),
     st.integers(1, 99).map("mda limit max-session {} max-session-per-user 2".format),
     st.integers(1, 99).map("scheduler limit max-inflight {}".format),
     st.integers(1, 99).map("smtp limit max-mails 7 max-rcpt {}".format),

@@ -8,6 +8,7 @@ import pytest
 
 from policy.config import Command, Maildir, Mbox, Relay
 from policy.limits import Limits, MdaLimits, MtaLimits, SchedulerLimits
+from policy.tables.inline import InlineTable
 from scheduler.limits import Bounds, Traffic, bounds_of, room_of
 from tests.tools.configured import Configured
 
@@ -36,6 +37,13 @@ def test_limits_of_one_line_and_of_several_add_up(configured: Configured) -> Non
         ("mda limit max-session", "1:22: expected a number, found the end of line"),
         ("mda limit max-session 0", "1:23: max-session of 0 would let nothing through: expected at least 1"),
         ("scheduler limit max-inflight -1", "1:30: -1 is not a number of at least 0"),
+        (
+            "mta limit max-conn-per-hots 3",
+            '1:11: unknown limit "max-conn-per-hots" of mta; did you mean "max-conn-per-host"?',
+        ),
+        ("mta limit session-mail-max 0", "1:28: session-mail-max of 0 would let nothing through: expected at least 1"),
+        ("mta limit for example.org inet4", '1:15: expected "domain" after "mta limit for", found "example.org"'),
+        ("mta limit for domain x conn-delay-route soon", '1:41: expected a number, found "soon"'),
         ("mta max-deferred many", '1:18: expected a number, found "many"'),
         ("scheduler", '1:10: expected "limit" after "scheduler", found the end of line'),
     ],
@@ -44,8 +52,25 @@ def test_a_wrong_limit_says_what_is_wrong(configured: Configured, line: str, mes
     assert configured.errors(f"{line}\n{RULE}") == [message]
 
 
+def test_a_domain_begins_with_what_was_said_for_all_before_it(configured: Configured) -> None:
+    text = (
+        "mta limit inet4 max-conn-per-host 3\n"
+        "mta limit for domain Example.org session-mail-max 1\n"
+        f"mta limit max-conn-per-host 4 conn-delay-route 0\n{RULE}"
+    )
+    limits = configured.load(text).limits
+    assert limits.of_relay("EXAMPLE.ORG") == MtaLimits(family=4, max_conn_per_host=3, session_mail_max=1)
+    assert limits.of_relay("example.net") == MtaLimits(family=4, max_conn_per_host=4, conn_delay_route=0)
+
+
 @pytest.mark.parametrize(
-    "line", ["mta max-deferred 100", "mda limit task-hiwat 50", "scheduler limit max-evp-batch-size 256"]
+    "line",
+    [
+        "mta max-deferred 100",
+        "mda limit task-hiwat 50",
+        "mta limit task-lowat 30",
+        "scheduler limit max-evp-batch-size 256",
+    ],
 )
 def test_what_bounds_memory_elsewhere_is_told_to_have_no_effect(configured: Configured, line: str) -> None:
     (warning,) = configured.warnings(f"{line}\n{RULE}")
@@ -81,3 +106,10 @@ def test_a_domain_has_its_own_limit_of_connections() -> None:
     relay = Relay(name="relay")
     assert bounds_of(relay, "example.org", limits) == Bounds(4, 4)
     assert bounds_of(relay, "Slow.Example", limits) == Bounds(1, 1)
+
+
+def test_a_connector_is_a_relay_s_only_one_where_it_has_no_source_addresses() -> None:
+    limits = Limits(MtaLimits(max_conn_per_connector=3))
+    sources = InlineTable.of_list("src", ["127.0.0.1", "127.0.0.2"])
+    assert bounds_of(Relay(name="relay"), "example.org", limits) == Bounds(3, 3)
+    assert bounds_of(Relay(name="relay", src=sources), "example.org", limits) == bounds_of(Relay(name="relay"))

@@ -16,7 +16,7 @@ from policy.forward import MAX_OCTETS, MAX_TARGETS, parse_forward
 from policy.grammar import vocabulary
 from policy.grammar.vocabulary import DIRECTIVES, LATER, SMTP_LIMITS, Option
 from policy.lexer import KEYWORDS
-from policy.limits import MDA_KEYS, SCHEDULER_KEYS
+from policy.limits import MDA_KEYS, MTA_KEYS, SCHEDULER_KEYS
 from policy.pki import selfsigned
 from tests.tools.configured import Configured
 
@@ -64,7 +64,7 @@ def test_every_word_that_is_supported_is_in_the_manual_and_the_reverse() -> None
     supported |= {
         option.modifier for option in options() if option.modifier and not (option.later or option.modifier_later)
     }
-    supported |= {*DIRECTIVES, *SMTP_LIMITS, *MDA_KEYS, *SCHEDULER_KEYS, *vocabulary.FILTER_PHASES, *OTHERS}
+    supported |= {*DIRECTIVES, *SMTP_LIMITS, *MDA_KEYS, *MTA_KEYS, *SCHEDULER_KEYS, *vocabulary.FILTER_PHASES, *OTHERS}
     supported |= {
         second for first, seconds in DIRECTIVES.items() for second in seconds if f"{first} {second}" not in LATER
     }
