@@ -45,8 +45,11 @@ from control.protocol import (
     StatusRow,
     Trace,
     TroubleRow,
+    UpdateTable,
 )
 from policy.explain import Explanation
+from policy.suggestion import did_you_mean
+from policy.tables.table import Table
 from spool.door import SpoolDoor
 from spool.errors import SpoolError, SpoolLost
 from spool.ids import IdSyntaxError
@@ -114,6 +117,8 @@ class Desk:
     parts: Mapping[str, Switch]
     figures: Figures
     explainer: Explains
+    #: Those of the present configuration, by name.
+    tables: Callable[[], Mapping[str, Table]]
 
 
 class Commands:
@@ -142,6 +147,10 @@ class Commands:
                         yield StatusRow(part, switch.running)
                     for text in self._desk.figures.troubles():
                         yield TroubleRow(text)
+                    # The last words of a program for secrets are for nobody else.
+                    for table in self._desk.tables().values() if viewer.is_operator else ():
+                        if table.trouble:
+                            yield TroubleRow(table.trouble)
                     yield Done()
                 case ShowStats():
                     _require_operator(viewer)
@@ -190,6 +199,8 @@ class Commands:
                 turn(request.subsystem)
             case Log():
                 self._desk.journal.set_verbose(request.verbose)
+            case UpdateTable():
+                await self._update_table(request.table)
             case _:
                 raise CommandRefused(f"{type(request).__name__} is no command")
         return 0
@@ -204,6 +215,15 @@ class Commands:
             count = await change(select(request.id))
         _log.info("info: %s %s: %d envelopes", request.verb, request.id, count)
         return count
+
+    async def _update_table(self, name: str) -> None:
+        tables = self._desk.tables()
+        if name not in tables:
+            raise CommandRefused(f'there is no table "{name}"{did_you_mean(name, tables)}')
+        await anyio.to_thread.run_sync(tables[name].refresh)
+        if tables[name].trouble:
+            raise CommandRefused(tables[name].trouble)
+        _log.info("info: table %s updated", name)
 
     async def _pause(self, request: Pause) -> None:
         switch = self._desk.parts.get(request.part)

@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -52,6 +52,7 @@ from ingress.transaction import House
 from policy.admit import admit
 from policy.config import Config
 from policy.tables.passwd import SystemUsers
+from policy.tables.table import Table
 from scheduler.limits import Traffic
 from scheduler.runner import Runner
 from spool.errors import SpoolError, SpoolInUse
@@ -202,13 +203,16 @@ class Daemon:
         }
         figures = Figures(reader, self._runner, self._ingress, self._drop, time.monotonic())
         explainer = Explainer(self.config, decide, Ways(places, partial(Resolver.of_machine, places)), running=True)
-        desk = Desk(spool, reader, self._runner, start.journal, self._parts, figures, explainer)
+        desk = Desk(spool, reader, self._runner, start.journal, self._parts, figures, explainer, self._tables)
         self._control = ControlServer(Commands(desk))
         self._stop = anyio.Event()
 
     def config(self) -> Config:
         """The present configuration."""
         return self._config
+
+    def _tables(self) -> Mapping[str, Table]:
+        return self._config.tables
 
     async def serve(self, control: socket.socket, ready: Callable[[], None]) -> None:
         """Run every role until a signal asks for the end."""

@@ -121,6 +121,12 @@ class Log(Request, frozen=True):
     verbose: bool
 
 
+class UpdateTable(Request, frozen=True):
+    """Take new content for a table now."""
+
+    table: Name
+
+
 class Answer(msgspec.Struct, frozen=True, tag=True):
     """Something that the daemon says."""
 
@@ -255,6 +261,7 @@ AnyRequest: TypeAlias = (
     | Pause
     | PauseLane
     | Trace
+    | UpdateTable
     | Log
 )
 AnyAnswer: TypeAlias = EnvelopeRow | AttemptRow | LaneRow | StatusRow | TroubleRow | StatRow | Chunk | Done | Refused

@@ -43,6 +43,7 @@ from control.protocol import (
     StatusRow,
     Trace,
     TroubleRow,
+    UpdateTable,
 )
 from spool.layout import Layout, nearest_layout
 
@@ -335,5 +336,6 @@ FORMS: Final[Sequence[Form[Action]]] = (
     Form("show status", _show_status),
     Form("trace <subsystem>", _simple(lambda subsystem: Trace(subsystem, True))),
     Form("untrace <subsystem>", _simple(lambda subsystem: Trace(subsystem, False))),
+    Form("update table <name>", _simple(UpdateTable)),
     Form("why <id>", _why),
 )

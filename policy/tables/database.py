@@ -12,6 +12,7 @@ Failure: `TableUnavailable` when the file is gone, is none of ours, is damaged, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -135,6 +136,7 @@ class DbTable:
         self.path = path
         self._wanted = Shape.EITHER
         self._database: Database | None = None
+        self._trouble = ""
 
     def __repr__(self) -> str:
         return f"<DbTable {self.name} {self.path}>"
@@ -154,8 +156,15 @@ class DbTable:
         """Never: a database is opened in no time."""
         return False
 
+    @property
+    def trouble(self) -> str:
+        """Why there was no database when it was looked for."""
+        return self._trouble
+
     def refresh(self) -> None:
-        """A lookup takes the present database."""
+        """Take the present database."""
+        with contextlib.suppress(TableUnavailable):
+            self._current()
 
     def serving(self, shape: Shape, service: Service) -> DbTable:
         """This table: from now on a database of another shape is a wrong one. Raises `TableSyntaxError`."""
@@ -187,6 +196,15 @@ class DbTable:
         return self._current().patterns
 
     def _current(self) -> Database:
+        try:
+            database = self._present()
+        except TableUnavailable as error:
+            self._trouble = str(error)
+            raise
+        self._trouble = ""
+        return database
+
+    def _present(self) -> Database:
         try:
             signature = _signature(os.stat(self.path))
             if self._database is None or self._database.signature != signature:

@@ -61,6 +61,8 @@ class FileTable:
         self._snapshot: _Snapshot | None = None
         self._refreshing = threading.Lock()
         self._complained: _Signature | None = None
+        self._missing = ""
+        self._broken = ""
 
     def __repr__(self) -> str:
         return f"<FileTable {self.name} {self.path}>"
@@ -100,6 +102,11 @@ class FileTable:
             return False
         return status.st_size > LARGE_OCTETS and not (self._snapshot and self._is_current(self._snapshot, status))
 
+    @property
+    def trouble(self) -> str:
+        """Why the file could not be read, or why its old content is kept."""
+        return self._missing or self._broken
+
     def refresh(self) -> None:
         """Read the file if it has changed; trouble with it is for the lookup to report."""
         # Of several that come at once, one reads.
@@ -123,9 +130,12 @@ class FileTable:
             status = os.stat(self.path)
         except OSError as error:
             raise self._unavailable(error) from error
+        self._missing = ""
         snapshot = self._snapshot
         if snapshot is None or not self._is_current(snapshot, status):
             snapshot = self._refresh(snapshot, status)
+        else:
+            self._broken = ""
         return snapshot.content
 
     def _is_current(self, snapshot: _Snapshot, status: os.stat_result) -> bool:
@@ -141,6 +151,7 @@ class FileTable:
                 raise TableUnavailable(f"table {self.name}: {self.path}:{error.line}: {error}") from error
             self._complain(_signature(status), f"{self.path}:{error.line}: {error}")
             return old
+        self._broken = ""
         return self._snapshot
 
     def _read(self) -> _Snapshot:
@@ -158,12 +169,14 @@ class FileTable:
         return self._now_ns() - status.st_mtime_ns
 
     def _complain(self, signature: _Signature, reason: str) -> None:
+        self._broken = f"table {self.name}: {reason}; its old content is kept"
         if self._complained != signature:
             self._complained = signature
-            _log.warning("table %s: %s; its old content is kept", self.name, reason)
+            _log.warning("%s", self._broken)
 
     def _unavailable(self, error: OSError) -> TableUnavailable:
-        return TableUnavailable(f"table {self.name}: {self.path}: {error.strerror}")
+        self._missing = f"table {self.name}: {self.path}: {error.strerror}"
+        return TableUnavailable(self._missing)
 
 
 def _signature(status: os.stat_result) -> _Signature:

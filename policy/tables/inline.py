@@ -46,6 +46,11 @@ class InlineTable:
         """Never."""
         return False
 
+    @property
+    def trouble(self) -> str:
+        """None."""
+        return ""
+
     def refresh(self) -> None:
         """What is written in place never changes."""
 

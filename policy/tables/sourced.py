@@ -98,6 +98,12 @@ class SourcedTable:
             return False
         return self._now() - self._asked_at >= (RETRY_SECONDS if self._failure else lifetime)
 
+    @property
+    def trouble(self) -> str:
+        """Why the source could not be read when it was asked last."""
+        kept = "" if self._read_at == -math.inf else "; its old content is kept for now"
+        return f"table {self.name}: {self._failure}{kept}" if self._failure else ""
+
     def refresh(self) -> None:
         """Ask the source again. Whoever comes meanwhile goes on with what is there."""
         if not self._refreshing.acquire(blocking=False):
@@ -151,7 +157,7 @@ class SourcedTable:
     def _complain(self, reason: str) -> None:
         if self._failure != reason:
             self._failure = reason
-            _log.warning("table %s: %s; its old content is kept for now", self.name, reason)
+            _log.warning("%s", self.trouble)
 
 
 def _decoded(data: bytes) -> str:

@@ -14,6 +14,7 @@ table-sqlite(5) of OpenSMTPD.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sqlite3
@@ -101,9 +102,20 @@ class SqliteDatabase:
         self._file: tuple[int, int] | None = None
         self._connection: sqlite3.Connection | None = None
         self._deadline = 0.0
+        #: Why the last question had no answer.
+        self.trouble = ""
 
     def rows(self, statement: str, *parameters: str) -> list[str]:
         """Each row of the answer, its columns joined. Raises `TableUnavailable`, whose text does not name the table."""
+        try:
+            found = self._rows(statement, *parameters)
+        except TableUnavailable as error:
+            self.trouble = str(error)
+            raise
+        self.trouble = ""
+        return found
+
+    def _rows(self, statement: str, *parameters: str) -> list[str]:
         try:
             with self._lock:
                 connection = self._current()
@@ -167,8 +179,15 @@ class SqliteTable:
         """Never: every lookup asks the database."""
         return False
 
+    @property
+    def trouble(self) -> str:
+        """Why the last question had no answer."""
+        return f"table {self.name}: {self._database.trouble}" if self._database.trouble else ""
+
     def refresh(self) -> None:
-        """Every lookup asks the database."""
+        """Ask the database something, to see whether it answers."""
+        with contextlib.suppress(TableUnavailable):
+            self._rows("SELECT 1")
 
     def load(self) -> None:
         """Read the file, and try its statements. Raises `TableSyntaxError`, or `TableUnavailable`."""

@@ -66,6 +66,10 @@ class Table(Protocol):
     def is_stale(self) -> bool:
         """Whether `refresh` should run in a thread before the next lookup, which would wait or answer from old content."""
 
+    @property
+    def trouble(self) -> str:
+        """What was wrong when the content was looked for last, as a sentence; empty when nothing was."""
+
     def refresh(self) -> None:
         """Take new content, which may take seconds; trouble with it is for the lookup to report."""
 

@@ -38,9 +38,14 @@ from control.protocol import (
     StatusRow,
     Trace,
     TroubleRow,
+    UpdateTable,
 )
 from control.server import Limits
 from control.sockets import bind_unix
+from policy.tables.file import FileTable
+from policy.tables.inline import InlineTable
+from policy.tables.sourced import SourcedTable
+from policy.tables.sources import Program
 from spool.message import Client
 from spool.writer import SpoolWriter
 from tests.tools.controlled import House, running
@@ -179,6 +184,36 @@ async def test_a_paused_lane_is_shown_and_its_envelopes_say_so(house: House) -> 
 async def test_what_is_wrong_is_shown_with_the_status(house: House) -> None:
     house.troubles.append("nothing is delivered: No space left on device")
     assert (await house.rows(ShowStatus()))[-1] == TroubleRow("nothing is delivered: No space left on device")
+
+
+async def test_a_table_takes_new_content_when_it_is_told_to(house: House, tmp_path: Path) -> None:
+    source = tmp_path / "vault"
+    source.write_text("a b\n")
+    table = SourcedTable("vault", Program(f"cat {source}"))
+    table.load()
+    house.tables["vault"] = table
+    source.write_text("a c\n")
+    assert await house.ask(UpdateTable("vault")) == [Done()]
+    assert table.lookup("a") == "c"
+
+
+async def test_a_table_without_new_content_is_told_of_and_shown_with_the_status(house: House, tmp_path: Path) -> None:
+    path = tmp_path / "aliases"
+    path.write_text("a b\n")
+    table = FileTable("aliases", str(path))
+    table.load()
+    house.tables["aliases"] = table
+    path.write_text("a b\nc\n")
+    with pytest.raises(RequestRefused, match=f"table aliases: {path}:2: .*; its old content is kept"):
+        await house.ask(UpdateTable("aliases"))
+    (told,) = [row for row in await house.rows(ShowStatus()) if isinstance(row, TroubleRow)]
+    assert "its old content is kept" in told.text
+
+
+async def test_a_table_that_is_not_there_is_told_with_the_nearest(house: House) -> None:
+    house.tables["aliases"] = InlineTable.of_mapping("aliases", {"a": "b"})
+    with pytest.raises(RequestRefused, match=r'there is no table "alias"; did you mean "aliases"\?'):
+        await house.ask(UpdateTable("alias"))
 
 
 async def test_figures_are_shown(house: House) -> None:

@@ -73,3 +73,19 @@ def test_a_daemon_starts_without_the_secrets_of_its_smarthost(tmp_path: Path) ->
         (envelope,) = daemon.wait_queue(1)
         daemon.wait_log("Disabling route")
         assert "exit status 2: the vault is sealed" in daemon.smtpctl("why", envelope["message"])
+
+
+def test_a_table_can_be_told_to_take_new_content(tmp_path: Path) -> None:
+    (tmp_path / "people").write_text("ann: root\n")
+    configuration = DATABASE.replace("db:/etc/smtpd/aliases.db", f'"exec:cat {tmp_path}/people"')
+    with Daemon(tmp_path, configuration) as daemon:
+        (tmp_path / "people").write_text("bob: root\n")
+        assert answer(daemon, "bob@example.org") == 550
+        assert daemon.smtpctl("update", "table", "aliases") == "command succeeded\n"
+        assert answer(daemon, "bob@example.org") == 250
+        (tmp_path / "people").unlink()
+        done = daemon.run("smtpctl", "update", "table", "aliases")
+        assert done.returncode == 1
+        assert "exec:cat: exit status 1: cat: " in done.stdout
+        assert "its old content is kept for now" in daemon.smtpctl("show", "status")
+        assert answer(daemon, "bob@example.org") == 250

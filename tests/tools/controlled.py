@@ -21,6 +21,7 @@ from control.protocol import AnyAnswer, Done, Explain, Request
 from control.server import ControlServer, Limits
 from control.sockets import bind_unix
 from policy.explain import Explanation
+from policy.tables.table import Table
 from spool.layout import layout
 from spool.listing import QueueReader
 from spool.writer import SpoolWriter
@@ -58,6 +59,7 @@ class House:
     spool: SpoolWriter
     socket: str
     troubles: list[str] = field(default_factory=list)
+    tables: dict[str, Table] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=lambda: {"mda": Part(), "mta": Part(), "smtp": Part()})
 
     async def ask(self, request: Request) -> list[AnyAnswer]:
@@ -99,7 +101,16 @@ async def running(folder: Path, limits: Limits | None = None) -> AsyncIterator[H
     reader = QueueReader.beside(places.spool_dir, spool.clock)
     journal = Journal(logging.StreamHandler(io.StringIO()))
     house = House(spool, places.control_socket)
-    desk = Desk(spool, reader, NothingInHand(spool), journal, house.parts, OneFigure(house.troubles), NoQuestions())
+    desk = Desk(
+        spool,
+        reader,
+        NothingInHand(spool),
+        journal,
+        house.parts,
+        OneFigure(house.troubles),
+        NoQuestions(),
+        lambda: house.tables,
+    )
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ControlServer(Commands(desk), limits).serve, bind_unix(places.control_socket))

@@ -102,6 +102,10 @@ class Secrets:
     def is_stale(self) -> bool:
         return False
 
+    @property
+    def trouble(self) -> str:
+        return "".join(self.broken)
+
     def refresh(self) -> None:
         pass
 

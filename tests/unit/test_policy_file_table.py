@@ -141,6 +141,7 @@ def test_broken_new_content_keeps_the_old_and_is_complained_about_once(
     with caplog.at_level(logging.WARNING, "policy.tables"):
         (tmp_path / "t").write_text("root bob\nbroken\n")
         assert [found.lookup("root"), found.lookup("root")] == ["ann", "ann"]
+    assert found.trouble.endswith("its old content is kept")
     assert [record.getMessage() for record in caplog.records] == [
         f"table t: {tmp_path}/t:2: a key without a value, in a table whose first entry has one: "
         "expected KEY VALUE or KEY: VALUE; its old content is kept"
@@ -175,8 +176,10 @@ def test_a_file_that_is_gone_makes_the_table_unavailable_and_its_return_ends_tha
     (tmp_path / "t").rename(tmp_path / "away")
     with pytest.raises(TableUnavailable, match="No such file"):
         found.lookup("root")
+    assert "No such file" in found.trouble
     (tmp_path / "away").rename(tmp_path / "t")
     assert found.lookup("root") == "ann"
+    assert found.trouble == ""
 
 
 def test_a_fifo_in_the_file_s_place_makes_the_table_unavailable(tmp_path: Path) -> None:

@@ -73,10 +73,13 @@ def test_nothing_is_written_beside_a_database_that_is_read(tmp_path: Path) -> No
 def test_a_database_that_is_gone_makes_the_table_unavailable_and_its_return_ends_that(tmp_path: Path) -> None:
     table = a_table(tmp_path / "t.db", {"root": "ann"})
     (tmp_path / "t.db").rename(tmp_path / "away")
+    table.refresh()
+    assert "No such file" in table.trouble
     with pytest.raises(TableUnavailable, match="No such file"):
         table.lookup("root")
     (tmp_path / "away").rename(tmp_path / "t.db")
     assert table.lookup("root") == "ann"
+    assert table.trouble == ""
 
 
 @pytest.mark.parametrize("damage", [b"root: ann\n" * 100, b"SQLite format 3\0" + b"\0" * 4080])

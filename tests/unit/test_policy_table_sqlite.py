@@ -154,10 +154,13 @@ def test_a_query_that_takes_too_long_makes_the_table_unavailable(database: Path)
 def test_a_database_that_is_gone_makes_the_table_unavailable_and_its_return_ends_that(database: Path) -> None:
     table = a_table(database, ALIAS)
     database.rename(database.parent / "away")
+    table.refresh()
+    assert "No such file" in table.trouble
     with pytest.raises(TableUnavailable, match="No such file"):
         table.lookup("root")
     (database.parent / "away").rename(database)
     assert table.lookup("root") == "ann"
+    assert table.trouble == ""
 
 
 def test_a_change_is_seen_at_the_next_lookup_and_so_is_another_database(database: Path) -> None:
