@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from spool.bodies import Body
 
-#: Octets of a header section that are looked at for loops; twice what the largest real ones have.
+#: Octets of a header section that are looked at for loops and marks; twice what the largest real ones have.
 MAX_HEADER: Final = 256 * 1024
 #: Octets of an unfinished line that decide whether it begins like a separator, however often that was quoted.
 _LINE_START: Final = 1024
 
+_SPAM = re.compile(rb"(?:\A|\n)x-spam(?:-flag)?: yes(?:\r|\Z)", re.IGNORECASE)
 _SEPARATOR = re.compile(rb"^(?=>*From )", re.MULTILINE)
 
 
@@ -70,14 +71,23 @@ def was_delivered_to(body: Body, address: str) -> bool:
     return False
 
 
+def is_marked_as_spam(body: Body) -> bool:
+    """Whether a line of the header is ``X-Spam: yes`` or ``X-Spam-Flag: yes``, whole and without regard to case."""
+    return _SPAM.search(_header_section(body)) is not None
+
+
 def _header_fields(body: Body) -> Iterator[bytes]:
     """Each header field, folded lines joined (RFC 5322 2.2.3)."""
+    section = _header_section(body)
+    # Most mail has been delivered nowhere yet: one search spares taking its header apart.
+    if b"delivered-to" in section.lower():
+        yield from re.split(rb"\r\n(?![ \t])", section)
+
+
+def _header_section(body: Body) -> bytes:
     section = b""
     for piece in body.chunks():
         section += piece
         if b"\r\n\r\n" in section or len(section) > MAX_HEADER:
             break
-    section = section.partition(b"\r\n\r\n")[0]
-    # Most mail has been delivered nowhere yet: one search spares taking its header apart.
-    if b"delivered-to" in section.lower():
-        yield from re.split(rb"\r\n(?![ \t])", section)
+    return section.partition(b"\r\n\r\n")[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from spool.outcome import Damaged, Deferred, Delivered, Failed, Stage
 from spool.reply import Reply
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from spool.intent import MboxIntent
 
 
+#: The folder of a Maildir for what its header marks as spam, without the dot of its directory.
+JUNK: Final = "Junk"
+
+
 @dataclass(frozen=True, slots=True)
 class ToMaildir:
     """Into the Maildir ``path``, as a file called ``name``: the same name at every attempt."""
@@ -27,6 +31,8 @@ class ToMaildir:
     name: str
     #: A sub-maildir that is used when the user has made it, or empty.
     folder: str = ""
+    #: Whether what its header marks as spam goes to the folder `JUNK` instead, which is made when missing.
+    sorts_junk: bool = False
 
 
 @dataclass(frozen=True, slots=True)

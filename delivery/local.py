@@ -9,11 +9,12 @@ interrupted is recognised by the repetition.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from delivery import command, maildir, mbox
-from delivery.content import was_delivered_to
-from delivery.deposit import Deposit, Desk, Result, ToCommand, ToMaildir, ToMbox, failed
+from delivery.content import is_marked_as_spam, was_delivered_to
+from delivery.deposit import JUNK, Deposit, Desk, Result, ToCommand, ToMaildir, ToMbox, failed
 from spool.errors import BodyDamaged
 from spool.files import Ops
 from spool.outcome import Damaged
@@ -25,6 +26,7 @@ _Deliver = Callable[[Sequence[Deposit], Ops, Desk], list[Result]]
 
 def make_deposits(deposits: Sequence[Deposit], ops: Ops, desk: Desk) -> list[Result]:
     """Deliver all; see the module."""
+    deposits = [_sorted(deposit) for deposit in deposits]
     results = [_decided_before(deposit) for deposit in deposits]
     groups: dict[tuple[str, ...], list[int]] = {}
     for place, deposit in enumerate(deposits):
@@ -35,6 +37,17 @@ def make_deposits(deposits: Sequence[Deposit], ops: Ops, desk: Desk) -> list[Res
         for place, result in zip(places, _deliver_of(chosen[0])(chosen, ops, desk), strict=True):
             results[place] = result
     return [result for result in results if result is not None]
+
+
+def _sorted(deposit: Deposit) -> Deposit:
+    method = deposit.method
+    if not isinstance(method, ToMaildir) or not method.sorts_junk:
+        return deposit
+    try:
+        return replace(deposit, method=replace(method, folder=JUNK)) if is_marked_as_spam(deposit.body) else deposit
+    except BodyDamaged:
+        # Whoever reads it next says so.
+        return deposit
 
 
 def _decided_before(deposit: Deposit) -> Result | None:

@@ -23,7 +23,7 @@ from itertools import chain
 from typing import Final
 
 from delivery.content import unix_lines
-from delivery.deposit import Deposit, Desk, Refused, Result, ToMaildir, deferred, delivered
+from delivery.deposit import JUNK, Deposit, Desk, Refused, Result, ToMaildir, deferred, delivered
 from delivery.trouble import mailbox_trouble, trouble
 from spool.errors import BodyDamaged
 from spool.files import Ops
@@ -227,11 +227,23 @@ def _opened(method: ToMaildir, ops: Ops) -> Iterator[_Maildir]:
 
         _make_path(method.path, ops)
         root = enter(_open_own(method.path))
+        if method.sorts_junk:
+            _make_junk(root, ops)
         folder = f".{method.folder}"
         if method.folder and _is_directory(folder, root):
             root = enter(_open_own(folder, root))
         tmp, new, cur = (enter(_open_made(name, root, ops)) for name in ("tmp", "new", "cur"))
         yield _Maildir(tmp, new, cur, ops)
+
+
+def _make_junk(root: int, ops: Ops) -> None:
+    """The folder for junk, whole, so that readers show it before the first junk comes."""
+    folder = _open_made(f".{JUNK}", root, ops)
+    try:
+        for name in ("tmp", "new", "cur"):
+            os.close(_open_made(name, folder, ops))
+    finally:
+        os.close(folder)
 
 
 def _make_path(path: str, ops: Ops) -> None:

@@ -14,14 +14,14 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from delivery.deposit import Deposit, Method, Refused, ToCommand, ToMaildir, ToMbox, deferred, failed
 from delivery.identity import Identity, NoSuchUser, identity_in, identity_of
 from delivery.specifiers import SpecifierError, UnfitValue, expand_path
 from delivery.words import SHELL, arguments
-from policy.config import Command, LocalAction, Maildir, Mbox
+from policy.config import WRAPPED, Command, LocalAction, Maildir, Mbox
 from policy.errors import TableUnavailable
 from spool.address import Address
 from spool.intent import MboxIntent
@@ -117,8 +117,8 @@ class Planner:
         if target:
             return self._mbox(one, target, earlier)
         match action:
-            case Maildir(path=path):
-                return self._maildir(one, path, who, action)
+            case Maildir(path=path, junk=junk):
+                return replace(self._maildir(one, path, who, action), sorts_junk=junk)
             case Mbox():
                 return self._mbox(one, f"{self._layout.mail_dir}/{_file_name(who.name)}", earlier)
             case Command(command=command):
@@ -154,6 +154,8 @@ class Planner:
     def _command(self, one: Claimed, command: str, who: Identity, action: LocalAction) -> ToCommand:
         if who.uid == 0:
             raise Refused(failed("5.7.1", f"MDA not allowed to deliver to: {who.name}"))
+        if action.wrapper:
+            command = action.wrapper.replace(WRAPPED, command)
         return ToCommand(
             arguments(command, self._values(one, who, command, action)), _environment(one, who), who.home or "/"
         )

@@ -18,6 +18,9 @@ from policy.limits import Limits
 from policy.tables.table import Table
 from spool.address import NULL_SENDER, Address
 
+#: What stands in a wrapper for the command that it wraps.
+WRAPPED: Final = "%{mda}"
+
 
 class ListenerTls(enum.Enum):
     """How a listener speaks TLS."""
@@ -139,6 +142,8 @@ class LocalAction(Action):
 
     alias: Table | None = None
     virtual: Table | None = None
+    #: The command that is run in place of a command, which stands in it as ``%{mda}``; empty for none.
+    wrapper: str = ""
     #: Deliver everything as this system user; empty means as the recipient.
     user: str = ""
     #: Who the recipients are, as ``uid:gid:home``, in place of the system's users.
@@ -155,6 +160,8 @@ class Maildir(LocalAction):
     """Write into a Maildir; ``path`` may begin with ``~/`` and hold format specifiers."""
 
     path: str = "~/Maildir"
+    #: What a header marks as spam goes to the folder ``.Junk``, which is made when missing.
+    junk: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

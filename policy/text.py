@@ -82,6 +82,7 @@ class _Writer:
         yield from _limit_line("mta limit", config.limits.mta)
         yield from _limit_line("mda limit", config.limits.mda)
         yield from _limit_line("scheduler limit", config.limits.scheduler)
+        yield from (f"mda wrapper {quoted(name)} {quoted(command)}" for name, command in config.wrappers.items())
 
     def _listener(self, listener: Listener) -> Iterator[str]:
         yield "socket" if listener.is_socket else f"{quoted(listener.address)} port {listener.port}"
@@ -126,6 +127,8 @@ class _Writer:
         yield from self._table("alias", action.alias)
         yield from self._table("virtual", action.virtual)
         yield _option("user", action.user)
+        wrappers = (name for name, command in self._config.wrappers.items() if command == action.wrapper)
+        yield _option("wrapper", next(wrappers, ""))
         yield from self._table("userbase", action.userbase)
 
     def _relay(self, relay: Relay) -> Iterator[str]:
@@ -181,7 +184,7 @@ def _limits(limits: _SomeLimits) -> list[str]:
 def _method(action: LocalAction) -> str:
     match action:
         case Maildir():
-            return _option("maildir", action.path)
+            return _line(_option("maildir", action.path), _flag("junk", action.junk))
         case Command():
             return _option("mda", action.command)
         case Lmtp():

@@ -10,15 +10,29 @@ from policy.build.specifiers import specifier_trouble
 from policy.build.tables import entries_of
 from policy.build.tls import ciphers_of, protocols_of
 from policy.build.workbench import Workbench
-from policy.config import AnyAction, Command, ExpandOnly, ForwardOnly, Lmtp, Maildir, Mbox, Relay, Smarthost
+from policy.config import (
+    WRAPPED,
+    AnyAction,
+    Command,
+    ExpandOnly,
+    ForwardOnly,
+    Lmtp,
+    Maildir,
+    Mbox,
+    Relay,
+    Smarthost,
+)
 from policy.grammar.syntax import ActionStatement, Argument, Given, Options, Word
 from policy.smarthost import SmarthostSyntaxError, parse_smarthost
+from policy.suggestion import did_you_mean
 from policy.tables.service import ADDRNAME, ALIAS, ANY, RELAYHOST, SECRETS, SOURCE, USERINFO, Service
 from policy.tables.services import ip_address
 from policy.tables.table import Shape, Table
 from spool.address import AddressSyntaxError, is_domain, parse_address
 
 #: Methods that take no ``user``, and why.
+#: Methods without a command of their own or out of a .forward that could be wrapped.
+_NO_COMMAND: Final = ("mbox", "maildir", "lmtp")
 _NO_USER: Final = {
     "mbox": "a mailbox belongs to its own user",
     "forward-only": "nobody has a mailbox there",
@@ -35,7 +49,7 @@ def build_action(bench: Workbench, statement: ActionStatement) -> AnyAction:
     common = _local(bench, statement)
     match method.word:
         case "maildir":
-            return Maildir(**common, path=_maildir_path(bench, method))
+            return Maildir(**common, path=_maildir_path(bench, method), junk=method.modified)
         case "mda":
             return Command(**common, command=_command(bench, method.string()))
         case "lmtp":
@@ -54,6 +68,7 @@ class _Local(TypedDict):
     alias: Table | None
     virtual: Table | None
     user: str
+    wrapper: str
     userbase: Table | None
 
 
@@ -65,6 +80,7 @@ def _local(bench: Workbench, statement: ActionStatement) -> _Local:
         "alias": _mapping(bench, options.find("alias"), ALIAS),
         "virtual": _mapping(bench, options.find("virtual"), ALIAS),
         "user": _user(bench, statement),
+        "wrapper": _wrapper(bench, statement),
         "userbase": _mapping(bench, options.find("userbase"), USERINFO),
     }
 
@@ -89,6 +105,32 @@ def _user(bench: Workbench, statement: ActionStatement) -> str:
     elif not word.text:
         bench.complain(word.place, "an empty string is no user")
     return word.text
+
+
+def _wrapper(bench: Workbench, statement: ActionStatement) -> str:
+    given = statement.options.find("wrapper")
+    if given is None:
+        return ""
+    name, method = given.string(), statement.method.word
+    declared = bench.script.names("wrapper")
+    if name.text not in declared:
+        known = did_you_mean(name.text, declared, "declared are")
+        bench.complain(name.place, f'no wrapper "{name.text}" is declared{known}')
+    elif method in _NO_COMMAND:
+        bench.complain(given.place, f'"wrapper" cannot be given for {method}, which runs no command to be wrapped')
+    found = bench.script.wrappers.get(name.text)
+    return found.text if found else ""
+
+
+def check_wrappers(bench: Workbench) -> None:
+    """Every ``mda wrapper`` line can be expanded, whether an action names it or not."""
+    for command in bench.script.wrappers.values():
+        if WRAPPED not in command.text:
+            bench.warn(
+                command.place, f"{WRAPPED} is missing, so this is run instead of the command that it should wrap"
+            )
+        if trouble := specifier_trouble(command.text.replace(WRAPPED, "")):
+            bench.complain(command.place, trouble)
 
 
 def _maildir_path(bench: Workbench, method: Given) -> str:

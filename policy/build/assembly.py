@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from policy.build.actions import build_action
+from policy.build.actions import build_action, check_wrappers
 from policy.build.certificates import build_pkis, check_cas
 from policy.build.filters import build_filters
 from policy.build.listeners import PlacedListener, build_listeners
@@ -34,6 +34,7 @@ def assemble(bench: Workbench, name: ServerName) -> Assembled:
     if script.ciphers:
         check_ciphers(bench, script.ciphers)
     build_filters(bench)
+    check_wrappers(bench)
     listeners = build_listeners(bench)
     actions = {key: build_action(bench, statement) for key, statement in script.actions.items()}
     rules = tuple(build_rule(bench, statement) for statement in script.rules)

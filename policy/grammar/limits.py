@@ -9,7 +9,7 @@ from typing import Final
 from policy.errors import Place
 from policy.grammar.arguments import whole
 from policy.grammar.cursor import Cursor
-from policy.grammar.settings import later, second_word
+from policy.grammar.settings import second_word
 from policy.grammar.syntax import Script, Word
 from policy.limits import MDA_KEYS, MTA_KEYS, SCHEDULER_KEYS, WITHOUT_EFFECT, MtaLimits
 from policy.suggestion import did_you_mean
@@ -33,10 +33,9 @@ def mta(cursor: Cursor, script: Script, place: Place) -> None:
     cursor.end_directive()
 
 
-def mda(cursor: Cursor, script: Script, place: Place) -> None:
+def mda(cursor: Cursor, script: Script, _place: Place) -> None:
     """``limit KEY N ...``, ``wrapper NAME COMMAND``."""
     if second_word(cursor, "mda") == "wrapper":
-        later(cursor, place, "mda wrapper")
         _wrapper(cursor, script)
     else:
         given = _pairs(cursor, "mda", MDA_KEYS)

@@ -86,11 +86,6 @@ def smtp(cursor: Cursor, script: Script, _place: Place) -> None:
     cursor.end_directive()
 
 
-def later(cursor: Cursor, place: Place, words: str) -> None:
-    """Say that a directive is not supported yet; it is read to its end all the same, so that its mistakes are told."""
-    cursor.complain(place, f'not supported yet: "{words}" ({LATER[words]})')
-
-
 def second_word(cursor: Cursor, directive: str) -> str:
     """Take the word that says which ``directive`` this is."""
     token = cursor.token

@@ -84,7 +84,7 @@ LISTEN_OPTIONS: Final = {
 
 METHODS: Final = _vocabulary(
     Option("mbox"),
-    Option("maildir", Takes.MAYBE_STRING, modifier="junk", modifier_later="a folder for junk"),
+    Option("maildir", Takes.MAYBE_STRING, modifier="junk"),
     Option("mda", Takes.STRING),
     Option("lmtp", Takes.STRING, modifier="rcpt-to"),
     Option("relay"),
@@ -101,7 +101,7 @@ LOCAL_OPTIONS: Final = {
         Option("virtual", Takes.TABLE, group="alias or virtual"),
         Option("user", Takes.STRING),
         Option("userbase", Takes.TABLE),
-        Option("wrapper", Takes.STRING, later="wrappers"),
+        Option("wrapper", Takes.STRING),
     ),
 }
 
@@ -209,7 +209,6 @@ LATER: Final[Mapping[str, str]] = {
     "admd": "programs as filters",
     "filter proc": "programs as filters",
     "filter proc-exec": "programs as filters",
-    "mda wrapper": "wrappers of commands",
     "proc": "programs as filters",
     "queue compression": "compression of the queue",
     "queue encryption": "encryption of the queue",

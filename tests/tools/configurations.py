@@ -52,6 +52,7 @@ _ARGUMENTS: Final[Mapping[str, st.SearchStrategy[str]]] = {
     "virtual": _MAPPINGS,
     "userbase": st.just("<pairs>") | st.just('{ ann = "1001:1001:/home/ann" }'),
     "pki": st.just("box"),
+    "wrapper": st.just("w"),
     "hostname": _DOMAINS,
     "helo": _one_or_list(_DOMAINS),
     "host": _one_or_list(_URLS),

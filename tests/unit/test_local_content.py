@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery.content import rd_quoted, unix_lines, was_delivered_to
+from delivery.content import is_marked_as_spam, rd_quoted, unix_lines, was_delivered_to
 from spool.bodies import SmallBody
 
 PIECES = st.lists(st.sampled_from([b"From ", b">", b"\n", b"\r\n", b"\r", b"x", b"From", b" ", b"\n\n"]), max_size=30)
@@ -64,3 +64,22 @@ def test_a_message_that_was_delivered_to_an_address_is_recognised(header: bytes)
 )
 def test_other_mentions_of_an_address_are_no_loop(message: bytes) -> None:
     assert not was_delivered_to(SmallBody(message), "bob@example.org")
+
+
+@pytest.mark.parametrize("header", [b"X-Spam: yes\r\n", b"Subject: x\r\nx-spam-flag: YES\r\nTo: a\r\n", b"X-SPAM: Yes"])
+def test_a_mark_of_spam_is_a_whole_line_of_the_header_in_any_case(header: bytes) -> None:
+    assert is_marked_as_spam(SmallBody(header + b"\r\nhello\r\n"))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"X-Spam: yes, maybe\r\n\r\n",
+        b"X-Spam:yes\r\n\r\n",
+        b"X-Spam-Level: yes\r\n\r\n",
+        b"Subject: x\r\n\r\nX-Spam: yes\r\n",
+        b"Subject: X-Spam: yes\r\n\r\n",
+    ],
+)
+def test_what_only_resembles_a_mark_of_spam_is_none(message: bytes) -> None:
+    assert not is_marked_as_spam(SmallBody(message))

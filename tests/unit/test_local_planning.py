@@ -127,6 +127,14 @@ def test_a_command_never_runs_as_root(target: str) -> None:
     assert outcome.reply.text == "MDA not allowed to deliver to: root"
 
 
+@pytest.mark.parametrize(("target", "wrapped"), [("", ["procmail", "-f", "-"]), ("|vacation ann", ["vacation", "ann"])])
+def test_a_wrapper_is_run_in_place_of_every_command(target: str, wrapped: list[str]) -> None:
+    action = Command(name="local", command="procmail -f -", wrapper="spamc -u %{user.username} -e %{mda}")
+    method = plan(claimed(GAMES.pw_name, target=target), action).deposit.method
+    assert isinstance(method, ToCommand)
+    assert list(method.arguments) == ["spamc", "-u", "games", "-e", *wrapped]
+
+
 def test_an_action_with_a_user_delivers_as_that_user_for_recipients_of_its_own() -> None:
     action = Maildir(name="local", path="/srv/%{user.username}", user=GAMES.pw_name)
     result = plan(claimed("virtual"), action)

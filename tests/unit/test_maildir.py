@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from delivery.deposit import Result, ToMaildir
+from delivery.deposit import Deposit, Result, ToMaildir
+from delivery.local import make_deposits
 from delivery.maildir import deliver
 from spool.bodies import LargeBody, checksum
 from spool.files import SystemOps
@@ -143,6 +144,28 @@ def test_a_tagged_address_without_a_folder_goes_to_the_maildir(maildir: Path, de
     deliver(maildir_deposits(maildir, folder="lists"), SystemOps(), desk)
     assert len(names(maildir / "new")) == 1
     assert not (maildir / ".lists").exists()
+
+
+def junk_sorting(maildir: Path, body: bytes = b"Subject: x\r\n\r\nhello\r\n") -> Deposit:
+    return deposit(ToMaildir(str(maildir), "1700000000.M1.test", sorts_junk=True), body)
+
+
+def test_the_folder_for_junk_is_made_whole_before_there_is_any(maildir: Path, desk: NotingDesk) -> None:
+    deliver([junk_sorting(maildir)], SystemOps(), desk)
+    assert len(names(maildir / "new")) == 1
+    assert names(maildir / ".Junk") == ["cur", "new", "tmp"]
+    assert names(maildir / ".Junk/new") == []
+
+
+def test_what_its_header_marks_as_spam_goes_to_the_folder_for_junk(maildir: Path, desk: NotingDesk) -> None:
+    make_deposits([junk_sorting(maildir, b"X-Spam: Yes\r\n\r\nhello\r\n")], SystemOps(), desk)
+    assert len(names(maildir / ".Junk/new")) == 1
+    assert not (maildir / "new").exists()
+
+
+def test_spam_stays_in_the_maildir_when_junk_is_not_asked_for(maildir: Path, desk: NotingDesk) -> None:
+    make_deposits([deposit(ToMaildir(str(maildir), "x"), b"X-Spam: Yes\r\n\r\nhello\r\n")], SystemOps(), desk)
+    assert len(names(maildir / "new")) == 1
 
 
 @pytest.mark.parametrize(

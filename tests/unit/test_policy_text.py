@@ -31,6 +31,7 @@ class Folder:
         self._declared = (
             f'pki box cert "{pki.cert}"\npki box key "{pki.key}"\nca roots cert "{pki.cert}"\n'
             f'table pairs {{ me = "user:password", "a b" = c }}\ntable words {{ "a", "*.b" }}\ntable file "{table}"\n'
+            'mda wrapper w "nice %{mda}"\n'
         )
 
     def read_with_declarations(self, text: str) -> Config:
