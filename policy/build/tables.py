@@ -186,4 +186,6 @@ def _called(use: TableUse) -> str:
 
 
 def _how(wanted: Shape) -> str:
-    return " ({ key = value } or lines KEY VALUE)" if wanted is Shape.MAPPING else " ({ a, b } or one entry a line)"
+    if wanted is Shape.MAPPING:
+        return " ({ key = value } or lines KEY VALUE)"
+    return ' ({ a, b } or one entry a line; "# @list" before them, if they have blanks or colons)'

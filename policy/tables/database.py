@@ -33,9 +33,8 @@ from policy.tables.table import Shape
 APPLICATION_ID: Final = 0x4D535054
 FORM: Final = 1
 
-#: Shapes as they are written into a database.
-_SHAPES: Final = {"list": Shape.LIST, "mapping": Shape.MAPPING}
-_SHAPE_NAMES: Final = {shape: name for name, shape in _SHAPES.items()}
+#: How a list is called in a database. As in OpenSMTPD, a mapping serves as the list of its keys too.
+_LIST: Final = "list"
 
 #: The index holds the few keys that stand for more than themselves, so that they are found without reading all.
 _IS_PATTERN: Final = "instr(key, '*') OR instr(key, '/') OR instr(key, ':')"
@@ -63,8 +62,7 @@ def write_database(path: str, shape: Shape, entries: Iterable[tuple[str, str]]) 
     try:
         connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _SCHEMA)
         connection.execute("BEGIN")
-        # What is empty can be used as either.
-        connection.execute("INSERT INTO about VALUES (?)", (_SHAPE_NAMES.get(shape, ""),))
+        connection.execute("INSERT INTO about VALUES (?)", (_LIST if shape is Shape.LIST else "mapping",))
         connection.executemany("INSERT INTO entries VALUES (?, ?)", sorted(entries))
         connection.execute("COMMIT")
     finally:
@@ -87,7 +85,7 @@ class Database:
         )
         weakref.finalize(self, self._connection.close)
         self.shape = self._shape()
-        self.patterns = Patterns(self._pattern_keys, self.values)
+        self.patterns = Patterns(self._pattern_keys, self.values if self.shape is Shape.LIST else self.keys)
 
     def find(self, key: str) -> str | None:
         """The value of a key, which is lower-case."""
@@ -114,8 +112,7 @@ class Database:
     def _shape(self) -> Shape:
         if (self._number("application_id"), self._number("user_version")) != (APPLICATION_ID, FORM):
             raise TableUnavailable(f'{self._said}: not a database of makemap: "makemap FILE" writes one')
-        rows = self._rows("SELECT shape FROM about")
-        return _SHAPES.get(rows[0], Shape.EITHER) if rows else Shape.EITHER
+        return Shape.LIST if self._rows("SELECT shape FROM about") == [_LIST] else Shape.EITHER
 
     def _number(self, name: str) -> int:
         return int(self._rows(f"PRAGMA {name}")[0])

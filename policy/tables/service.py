@@ -44,6 +44,8 @@ def _userinfo_fault(key: str, value: str) -> str | None:
 
 def _addrname_fault(key: str, value: str) -> str | None:
     address = ip_address(key)
+    if address is None and ip_address(f"{key}:{value.partition(' ')[0]}"):
+        return f'an IPv6 address that is a key stands in brackets: expected "[{key}:..."'
     if address is None:
         return f'"{key}" is no IP address: expected ADDRESS = NAME'
     text = f"[{address}]" if ":" in str(address) else str(address)

@@ -40,7 +40,12 @@ def test_keys_are_found_whatever_their_case(tmp_path: Path) -> None:
 
 def test_a_database_knows_its_shape(tmp_path: Path) -> None:
     assert a_set(tmp_path / "a.db", "a").shape is Shape.LIST
-    assert a_table(tmp_path / "b.db", {"a": "b"}).shape is Shape.MAPPING
+    assert a_table(tmp_path / "b.db", {"a": "b"}).shape is Shape.EITHER
+
+
+def test_a_mapping_in_a_database_is_also_the_list_of_its_keys(tmp_path: Path) -> None:
+    table = a_table(tmp_path / "t.db", {"*.example.org": "OK"}).serving(Shape.LIST, DOMAIN)
+    assert has_domain(table, "a.example.org")
 
 
 def test_patterns_are_found_in_a_database(tmp_path: Path) -> None:

@@ -170,3 +170,5 @@ def test_entries_that_could_never_serve_are_told_when_a_table_is_loaded() -> Non
     assert ADDRNAME.fault("2001:db8:0::1", "a") == '"2001:db8:0::1" is never asked for: expected "[2001:db8::1]"'
     assert ADDRNAME.fault("192.0.2.1", "a b") == 'the value of "192.0.2.1" is no host name'
     assert ADDRNAME.fault("[2001:db8::1]", "mx.example.org") is None
+    said = 'an IPv6 address that is a key stands in brackets: expected "[2001:..."'
+    assert ADDRNAME.fault("2001", "db8::1 mx.example.org") == said
