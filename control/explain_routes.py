@@ -17,7 +17,7 @@ import anyio
 from anyio import to_thread
 
 from delivery.consignment import sender_by
-from delivery.deposit import Method, Refused, ToCommand, ToMaildir, ToMbox
+from delivery.deposit import JUNK, Method, Refused, ToCommand, ToMaildir, ToMbox
 from delivery.hop import Candidate, Hop, Unreachable
 from delivery.planning import NOWHERE, Planner
 from delivery.resolver import DnsTrouble, NoSuchDomain, Resolver
@@ -241,7 +241,9 @@ def _method_words(method: Method) -> tuple[str, str]:
         case ToMbox():
             return "mbox", method.path
         case ToMaildir():
-            return "maildir", f"{method.path}/.{method.folder} or {method.path}" if method.folder else method.path
+            places = [f"{method.path}/.{JUNK} for spam"] if method.sorts_junk else []
+            places += [f"{method.path}/.{method.folder}"] if method.folder else []
+            return "maildir", " or ".join([*places, method.path])
         case ToCommand():
             return "command", shlex.join(method.arguments)
 
