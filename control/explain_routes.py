@@ -104,6 +104,10 @@ class RouteFinder:
     async def _smarthosts(self, route: Route) -> tuple[list[NextHop], str]:
         """Each by itself, so that one without credentials is seen beside those that have them."""
         hops: list[NextHop] = []
+        try:
+            route = await self._routes.present(route)
+        except Unreachable as error:
+            return [], _meaning(error.outcome)
         for smarthost in route.hosts:
             try:
                 (candidate,) = await self._routes.candidates(replace(route, hosts=(smarthost,)))

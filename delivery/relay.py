@@ -98,7 +98,8 @@ class Relayer:
 
     async def _run(self, consignment: Consignment, route: Route) -> None:
         try:
-            await self._try_hosts(await self._routes.candidates(route), consignment)
+            candidates = await self._routes.candidates(await self._routes.present(route))
+            await self._try_hosts(candidates, consignment)
         except Unreachable as trouble:
             consignment.settle(consignment.waiting(), trouble.outcome, Place(route.name))
         except BodyDamaged as damage:

@@ -34,7 +34,7 @@ from policy.errors import TableUnavailable
 from policy.route import Route
 from policy.tables.freshness import freshen
 from policy.tables.secret import secret_of
-from policy.tables.services import smarthost_for
+from policy.tables.services import smarthost_for, smarthosts_in
 from policy.tables.table import Table
 from spool.outcome import Deferred, Failed, Stage
 from spool.reply import Reply
@@ -59,12 +59,26 @@ class Routes:
         self._mx_port = mx_port
         self._turns = count()
 
+    async def present(self, route: Route) -> Route:
+        """``route`` with the smarthosts that their table names by now. Raises `Unreachable`."""
+        table = route.action.host_table if isinstance(route.action, Relay) else None
+        if table is None:
+            return route
+        await freshen([table])
+        try:
+            hosts = smarthosts_in(table)
+        except TableUnavailable as error:
+            raise misconfigured(f"Cannot retrieve smarthost: {error}") from error
+        if not hosts:
+            raise misconfigured(f'Cannot retrieve smarthost: table "{table.name}" names none')
+        return replace(route, hosts=hosts)
+
     async def candidates(self, route: Route) -> list[Candidate]:
         """The hosts to try, in order; at least one. Raises `Unreachable`."""
         action = route.action
         if not isinstance(action, Relay):
             raise misconfigured(f'action "{action.name}" is no relay')
-        await freshen(table for table in (action.auth, action.domain, action.helo_src) if table is not None)
+        await freshen(table for table in (action.auth, action.domain, action.helo_src, action.src) if table is not None)
         if route.hosts:
             return self._smarthosts(route, action, self._in_rotation(route.hosts))
         if action.domain is not None:

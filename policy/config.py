@@ -195,6 +195,8 @@ class Relay(Action):
     """Send the message to another server: by MX, or to one of ``hosts`` in turn."""
 
     hosts: tuple[Smarthost, ...] = ()
+    #: Where ``hosts`` were read when the configuration was, if that may say something else by now.
+    host_table: Table | None = None
     #: Label to ``user:password``.
     auth: Table | None = None
     #: Replaces parts of the envelope sender: ``user``, ``@domain`` or ``user@domain``; never the null sender.

@@ -133,7 +133,8 @@ class _Writer:
 
     def _relay(self, relay: Relay) -> Iterator[str]:
         yield "relay"
-        if relay.hosts:
+        yield from self._table("host", relay.host_table)
+        if relay.hosts and relay.host_table is None:
             yield f"host {quoted_list(map(_url, relay.hosts))}"
         yield from self._table("auth", relay.auth)
         yield _option("mail-from", relay.mail_from)

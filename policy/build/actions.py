@@ -25,6 +25,7 @@ from policy.config import (
 from policy.grammar.syntax import ActionStatement, Argument, Given, Options, Word
 from policy.smarthost import SmarthostSyntaxError, parse_smarthost
 from policy.suggestion import did_you_mean
+from policy.tables.inline import InlineTable
 from policy.tables.service import ADDRNAME, ALIAS, ANY, RELAYHOST, SECRETS, SOURCE, USERINFO, Service
 from policy.tables.services import ip_address
 from policy.tables.table import Shape, Table
@@ -170,7 +171,8 @@ def _is_lmtp_host(host: str | None) -> bool:
 
 def _relay(bench: Workbench, statement: ActionStatement) -> Relay:
     options = statement.options
-    hosts = _hosts(bench, options.find("host"))
+    host_table = _host_table(bench, options.find("host"))
+    hosts = _hosts(bench, options.find("host"), host_table)
     domain = _mapping(bench, options.find("domain"), RELAYHOST)
     named = (*hosts, *_mapped_hosts(bench, options.find("domain"), domain))
     tls, pki, ca, backup = (options.find(word) for word in ("tls", "pki", "ca", "backup"))
@@ -180,6 +182,7 @@ def _relay(bench: Workbench, statement: ActionStatement) -> Relay:
         name=statement.name.text,
         ttl=_ttl(options),
         hosts=hosts,
+        host_table=None if isinstance(host_table, InlineTable) else host_table,
         auth=_mapping(bench, options.find("auth"), SECRETS),
         mail_from=_mail_from(bench, options.find("mail-from")),
         helo=_helo(bench, options.find("helo")),
@@ -197,11 +200,12 @@ def _relay(bench: Workbench, statement: ActionStatement) -> Relay:
     )
 
 
-def _hosts(bench: Workbench, given: Given | None) -> tuple[Smarthost, ...]:
-    if given is None:
-        return ()
-    table = bench.shelf.use(given.table(), Shape.LIST, '"host"', RELAYHOST)
-    if table is None:
+def _host_table(bench: Workbench, given: Given | None) -> Table | None:
+    return bench.shelf.use(given.table(), Shape.LIST, '"host"', RELAYHOST) if given else None
+
+
+def _hosts(bench: Workbench, given: Given | None, table: Table | None) -> tuple[Smarthost, ...]:
+    if given is None or table is None:
         return ()
     words = entries_of(given.table(), table)
     if not words:

@@ -109,6 +109,14 @@ def smarthost_for(table: Table, domain: str) -> Smarthost | None:
         raise TableUnavailable(f'table {table.name}: the value of "{domain}" is no relay URL: {error}') from error
 
 
+def smarthosts_in(table: Table) -> tuple[Smarthost, ...]:
+    """The relay URLs of a list, in order."""
+    try:
+        return tuple(parse_smarthost(table.lookup(key) or key) for key in tuple(table.keys()))
+    except SmarthostSyntaxError as error:
+        raise TableUnavailable(f"table {table.name} has a line that is no relay URL: {error}") from error
+
+
 def split_tag(user: str, delimiter: str) -> tuple[str, str]:
     """``user+tag`` as user and tag; the tag is empty when there is none, or nothing stands before it."""
     plain, found, tag = user.partition(delimiter)

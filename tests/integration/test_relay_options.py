@@ -57,6 +57,34 @@ async def test_each_delivery_begins_with_the_next_smarthost() -> None:
     assert (len(one.messages), len(other.messages)) == (2, 2)
 
 
+async def test_a_list_of_smarthosts_is_asked_anew_at_each_attempt() -> None:
+    async with RecordingSink() as one, RecordingSink() as other:
+        first, second = f"127.0.0.1:{one.port}", f"127.0.0.1:{other.port}"
+        table = Secrets({first: first})
+        async with house(Relay(name="relay", hosts=(to_host(one.port),), host_table=table)) as sender:
+            assert isinstance(await sender.outcome(), Delivered)
+            del table.entries[first]
+            table.entries[second] = second
+            assert isinstance(await sender.outcome(), Delivered)
+    assert (len(one.messages), len(other.messages)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        (Secrets({}), 'table "secrets" names none'),
+        (Secrets({"x": "tls://x"}), 'table secrets has a line that is no relay URL: unknown scheme "tls"'),
+        (Secrets(broken=["the disk is gone"], entries={"x": "x"}), "the disk is gone"),
+    ],
+)
+async def test_a_list_that_names_no_smarthost_any_more_lets_mail_wait(table: Secrets, reason: str) -> None:
+    async with house(Relay(name="relay", hosts=(to_host(1),), host_table=table)) as sender:
+        outcome = await sender.outcome()
+    assert isinstance(outcome, Deferred)
+    assert outcome.stage is Stage.ROUTE
+    assert outcome.reply.text.startswith(f"Cannot retrieve smarthost: {reason}")
+
+
 async def test_our_name_is_that_of_the_address_we_connect_from() -> None:
     names = InlineTable.of_mapping("names", {"127.0.0.1": "out.example.net"})
     async with RecordingSink() as sink:

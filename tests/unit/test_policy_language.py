@@ -203,6 +203,18 @@ def test_a_table_of_hosts_is_read_when_the_configuration_is(configured: Configur
     assert [str(host) for host in relay.hosts] == ["smtp://one.example:25", "smtp+notls://two.example:25"]
 
 
+def test_smarthosts_are_asked_again_where_a_file_has_them_and_kept_where_they_are_written(
+    configured: Configured,
+) -> None:
+    configured.write("hosts", "one.example\n")
+    text = 'action a relay host <hosts>\naction b relay host { "one.example" }\nmatch for any action a\n'
+    actions = configured.load(text).actions
+    (file, written) = (action for action in actions.values() if isinstance(action, Relay))
+    assert file.host_table is not None
+    assert written.host_table is None
+    assert file.hosts == written.hosts
+
+
 # Rules
 
 
