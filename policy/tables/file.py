@@ -159,11 +159,14 @@ class FileTable:
             data, status = _read_file(self.path)
         except OSError as error:
             raise self._unavailable(error) from error
-        content = parse_table(data.decode(errors="surrogateescape"), self._faults)
+        content = self._parse(data.decode(errors="surrogateescape"))
         if not content.shape.serves(self._wanted):
             message = f"this is {content.shape.value} now, and the configuration needs {self._wanted.value}"
             raise TableSyntaxError(Fault(1, message))
         return _Snapshot(_signature(status), content, not 0 <= self._age_ns(status) < TICK_NS)
+
+    def _parse(self, text: str) -> Content:
+        return parse_table(text, self._faults)
 
     def _age_ns(self, status: os.stat_result) -> int:
         return self._now_ns() - status.st_mtime_ns

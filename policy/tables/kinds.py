@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from policy.errors import PolicyError
 from policy.suggestion import did_you_mean
+from policy.tables.accounts import PasswdTable
 from policy.tables.file import FileTable
 from policy.tables.service import Service
 from policy.tables.sourced import SourcedTable
@@ -51,6 +52,7 @@ def _sqlite(name: str, path: str) -> StoredTable:
 _WITH_PATH: Final[Mapping[str, Callable[[str, str], StoredTable]]] = {
     "file": FileTable,
     "db": _database,
+    "passwd": PasswdTable,
     "sqlite": _sqlite,
 }
 _WITH_SOURCE: Final[Mapping[str, Callable[[str], Credential | Variable | Program]]] = {
