@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from policy.build.assembly import Assembled
 from policy.build.workbench import Workbench
 from policy.check_circles import check_circles
-from policy.config import Auth, Config, For, From, Relay, Rule
+from policy.config import AnyCondition, Auth, Condition, Config, For, From, Relay, Rule
 from policy.errors import Place, TableUnavailable
 from policy.grammar.syntax import ChainStatement, FilterStatement, Given, LiteralTable, NamedTable, Script, Word
 from policy.server_name import ServerName, mailname_path
@@ -93,10 +93,8 @@ def _is_for_nobody(rule: Rule) -> bool:
 def _covers(first: Rule, later: Rule) -> bool:
     if not _from_covers(first.source, later.source):
         return False
-    conditions = {(each.what, _table_key(each.table), each.negated, each.is_regex) for each in later.conditions}
-    return all(
-        (each.what, _table_key(each.table), each.negated, each.is_regex) in conditions for each in first.conditions
-    )
+    conditions = {_condition_key(each) for each in later.conditions}
+    return all(_condition_key(each) in conditions for each in first.conditions)
 
 
 def _from_covers(first: From, later: From) -> bool:
@@ -106,13 +104,23 @@ def _from_covers(first: From, later: From) -> bool:
 
 
 def _key(part: From | For) -> _Key:
-    return part.form, _table_key(part.table), part.negated, part.is_regex
+    return part.form, _table_key(part), part.negated, part.is_regex
 
 
-def _table_key(table: Table | None) -> tuple[str, ...]:
+def _condition_key(condition: Condition) -> _Key:
+    return condition.what, _table_key(condition), condition.negated, condition.is_regex
+
+
+def _table_key(asked: AnyCondition) -> tuple[str, ...]:
+    table = asked.table
     if table is None:
         return ()
-    return tuple(sorted(table.keys())) if isinstance(table, InlineTable) else (table.name,)
+    if not isinstance(table, InlineTable):
+        return (table.name,)
+    if not asked.is_regex:
+        return tuple(sorted(table.keys()))
+    # Keys are lower-case, in which "\S" would be "\s"; what a list maps them to is as it was written.
+    return tuple(sorted(filter(None, map(table.lookup, table.keys()))))
 
 
 def _check_actions(bench: Workbench, config: Config) -> None:

@@ -230,3 +230,10 @@ def test_a_certificate_that_has_expired_is_a_warning_and_no_error(
     monkeypatch.setattr("policy.pki.EXPIRY_WARNING", __import__("datetime").timedelta(days=400))
     (warning,) = configured.warnings(AUTH_LISTENER.format(on="localhost") + 'match for any action "out"\n')
     assert warning.startswith("1: the certificate in ")
+
+
+def test_expressions_that_differ_in_case_alone_are_different_rules(configured: Configured) -> None:
+    text = 'match from any for domain regex "^{}$" reject\n'
+    assert configured.warnings(text.format("\\s") + text.format("\\S")) == []
+    (warning,) = configured.warnings(text.format("\\s") * 2)
+    assert "can never match" in warning
