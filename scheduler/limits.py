@@ -11,11 +11,12 @@ but that it worked, and that of a bounded number.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from policy.config import AnyAction, Command, ExpandOnly, ForwardOnly, Lmtp, Maildir, Mbox, Relay
 from policy.limits import Limits as PolicyLimits
+from policy.limits import MtaLimits
 
 
 class Traffic(enum.Enum):
@@ -65,6 +66,9 @@ class Bounds:
 
 #: As Postfix does: 5 at first, at most 20 with one next hop. Hosts behind one MX name are delivery's business.
 _RELAY: Final = Bounds(5, 20)
+_DELAYS: Final = tuple(each.name for each in fields(MtaLimits) if "delay" in each.name)
+#: Where the operator's limits make sessions wait for connections: more of them would wait while others need theirs.
+_HELD_BACK: Final = Bounds(5, 5)
 #: Commands of one user, as OpenSMTPD does.
 _COMMAND: Final = Bounds(7, 7)
 #: One holds the mailbox's lock; a second would only wait for it.
@@ -104,7 +108,8 @@ def bounds_of(action: AnyAction | None, relay: str = "", limits: PolicyLimits | 
             return _REPORTS
         case Relay():
             mta = limits.of_relay(relay)
-            bounds = _bounded(_RELAY, mta.max_conn_per_relay, mta.max_conn_per_domain)
+            usual = _HELD_BACK if _is_held_back(mta) else _RELAY
+            bounds = _bounded(usual, mta.max_conn_per_relay, mta.max_conn_per_domain)
             # With several source addresses it has several connectors; what is too much then waits for its turn there.
             return _capped(bounds, mta.max_conn_per_connector if action.src is None else None)
         case Mbox():
@@ -116,6 +121,12 @@ def bounds_of(action: AnyAction | None, relay: str = "", limits: PolicyLimits | 
             return _bounded(_COMMAND, limits.mda.max_session_per_user)
         case Lmtp():
             return _bounded(_LMTP, limits.mda.max_session_per_user)
+
+
+def _is_held_back(mta: MtaLimits) -> bool:
+    most = (mta.max_conn_per_host, mta.max_conn_per_route, mta.max_conn_per_source)
+    delays = (getattr(mta, key) for key in _DELAYS)
+    return any(each is not None and each < _HELD_BACK.most for each in most) or any(delays)
 
 
 def _bounded(bounds: Bounds, *most: int | None) -> Bounds:

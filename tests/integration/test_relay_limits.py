@@ -74,6 +74,26 @@ async def test_a_connection_that_could_not_be_used_does_not_count_any_more() -> 
             assert isinstance(await sender.outcome(), Delivered)
 
 
+async def test_a_connection_that_ends_with_the_answer_to_ehlo_does_not_count_any_more() -> None:
+    async with RecordingSink() as sink:
+        sink.on("EHLO", Act(b"250 box\r\n", cut=True), times=3)
+        async with house(to(sink), more=limited(max_conn_per_host=1)) as sender:
+            with anyio.fail_after(10):
+                outcomes = [await sender.outcome() for _ in range(4)]
+    assert [type(outcome) for outcome in outcomes] == [Deferred] * 3 + [Delivered]
+
+
+async def test_each_source_address_has_as_many_connections_as_the_limit_says() -> None:
+    sources = InlineTable.of_list("src", ["127.0.0.2", "127.0.0.3", "::1"])
+    async with RecordingSink() as sink:
+        sink.on("dot", Act(delay=0.02), times=None)
+        action = replace(to(sink), src=sources)
+        async with house(action, more=limited(max_conn_per_source=1)) as sender:
+            outcomes = await send_at_once(sender, 6)
+    assert [type(outcome) for outcome in outcomes] == [Delivered] * 6
+    assert sorted(peer.address for peer in sink.peers) == ["127.0.0.2", "127.0.0.3"]
+
+
 async def test_who_must_wait_for_a_new_connection_takes_one_that_becomes_free() -> None:
     async with RecordingSink() as sink, house(to(sink), more=limited(conn_delay_route=60)) as sender:
         with anyio.fail_after(10):

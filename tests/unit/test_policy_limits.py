@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,19 @@ def test_a_domain_has_its_own_limit_of_connections() -> None:
     relay = Relay(name="relay")
     assert bounds_of(relay, "example.org", limits) == Bounds(4, 4)
     assert bounds_of(relay, "Slow.Example", limits) == Bounds(1, 1)
+
+
+@pytest.mark.parametrize("mta", [MtaLimits(conn_delay_route=1), MtaLimits(max_conn_per_host=4)])
+def test_a_route_that_is_held_back_has_few_sessions_to_wait(mta: MtaLimits) -> None:
+    relay = Relay(name="relay")
+    assert bounds_of(relay, "example.org", Limits(mta)) == Bounds(5, 5)
+    assert bounds_of(relay, "example.org", Limits(replace(mta, max_conn_per_relay=30))) == Bounds(5, 30)
+
+
+@pytest.mark.parametrize("mta", [MtaLimits(conn_delay_route=0), MtaLimits(max_conn_per_host=5)])
+def test_a_limit_that_holds_nothing_back_leaves_the_sessions_as_they_are(mta: MtaLimits) -> None:
+    relay = Relay(name="relay")
+    assert bounds_of(relay, "example.org", Limits(mta)) == bounds_of(relay)
 
 
 def test_a_connector_is_a_relay_s_only_one_where_it_has_no_source_addresses() -> None:
