@@ -237,8 +237,13 @@ def _opened(method: ToMaildir, ops: Ops) -> Iterator[_Maildir]:
 
 
 def _make_junk(root: int, ops: Ops) -> None:
-    """The folder for junk, whole, so that readers show it before the first junk comes."""
-    folder = _open_made(f".{JUNK}", root, ops)
+    """The folder for junk, whole, so that readers show it before the first junk comes; if that name is taken, it stays."""
+    try:
+        os.mkdir(f".{JUNK}", 0o700, dir_fd=root)
+    except FileExistsError:
+        return
+    ops.fsync(root)
+    folder = _open_own(f".{JUNK}", root)
     try:
         for name in ("tmp", "new", "cur"):
             os.close(_open_made(name, folder, ops))

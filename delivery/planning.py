@@ -20,8 +20,9 @@ from typing import Final
 from delivery.deposit import Deposit, Method, Refused, ToCommand, ToMaildir, ToMbox, deferred, failed
 from delivery.identity import Identity, NoSuchUser, identity_in, identity_of
 from delivery.specifiers import SpecifierError, UnfitValue, expand_path
-from delivery.words import SHELL, arguments
-from policy.config import WRAPPED, Command, LocalAction, Maildir, Mbox
+from delivery.words import arguments
+from policy.command_line import SHELL
+from policy.config import Command, LocalAction, Maildir, Mbox
 from policy.errors import TableUnavailable
 from spool.address import Address
 from spool.intent import MboxIntent
@@ -154,11 +155,8 @@ class Planner:
     def _command(self, one: Claimed, command: str, who: Identity, action: LocalAction) -> ToCommand:
         if who.uid == 0:
             raise Refused(failed("5.7.1", f"MDA not allowed to deliver to: {who.name}"))
-        if action.wrapper:
-            command = action.wrapper.replace(WRAPPED, command)
-        return ToCommand(
-            arguments(command, self._values(one, who, command, action)), _environment(one, who), who.home or "/"
-        )
+        values = self._values(one, who, command + action.wrapper, action)
+        return ToCommand(arguments(command, values, action.wrapper, who.home), _environment(one, who), who.home or "/")
 
 
 def was_tried(one: Claimed, since: int) -> bool:

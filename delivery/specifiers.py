@@ -36,16 +36,6 @@ class UnfitValue(ValueError):
     """An address cannot be used in this place."""
 
 
-def has_specifiers(text: str) -> bool:
-    """Whether an address may come into this text."""
-    return any(match.group() != "%%" for match in _SPECIFIER.finditer(text))
-
-
-def without_specifiers(text: str) -> str:
-    """The operator's own words alone."""
-    return _SPECIFIER.sub("", text)
-
-
 def expand(text: str, values: Mapping[str, str]) -> str:
     """Replace every specifier by its value; ``%%`` is a percent sign, a lone ``%`` stays."""
     return _expand(text, values, is_path=False)
@@ -101,7 +91,7 @@ def _substring(value: str, bounds: str, specifier: str) -> str:
     begin, end = (position + len(value) if position < 0 else position for position in (begin, end))
     if not 0 <= begin < len(value):
         raise SpecifierError(f"the substring begins outside of {value!r}: %{{{specifier}}}")
-    return value[begin : end + 1]
+    return value[begin : max(end + 1, begin)]
 
 
 def _modified(value: str, modifier: str) -> str:

@@ -18,9 +18,6 @@ from policy.limits import Limits
 from policy.tables.table import Table
 from spool.address import NULL_SENDER, Address
 
-#: What stands in a wrapper for the command that it wraps.
-WRAPPED: Final = "%{mda}"
-
 
 class ListenerTls(enum.Enum):
     """How a listener speaks TLS."""

@@ -10,8 +10,8 @@ from policy.build.specifiers import specifier_trouble
 from policy.build.tables import entries_of
 from policy.build.tls import ciphers_of, protocols_of
 from policy.build.workbench import Workbench
+from policy.command_line import WRAPPED, CommandLineError, command_words, wrapper_words
 from policy.config import (
-    WRAPPED,
     AnyAction,
     Command,
     ExpandOnly,
@@ -31,9 +31,9 @@ from policy.tables.services import ip_address
 from policy.tables.table import Shape, Table
 from spool.address import AddressSyntaxError, is_domain, parse_address
 
+#: Methods whose deliveries no wrapper could be around, but for a few that aliases name.
+_NO_COMMAND: Final = ("mbox", "maildir", "lmtp", "forward-only")
 #: Methods that take no ``user``, and why.
-#: Methods without a command of their own or out of a .forward that could be wrapped.
-_NO_COMMAND: Final = ("mbox", "maildir", "lmtp")
 _NO_USER: Final = {
     "mbox": "a mailbox belongs to its own user",
     "forward-only": "nobody has a mailbox there",
@@ -118,7 +118,7 @@ def _wrapper(bench: Workbench, statement: ActionStatement) -> str:
         known = did_you_mean(name.text, declared, "declared are")
         bench.complain(name.place, f'no wrapper "{name.text}" is declared{known}')
     elif method in _NO_COMMAND:
-        bench.complain(given.place, f'"wrapper" cannot be given for {method}, which runs no command to be wrapped')
+        bench.complain(given.place, f'"wrapper" cannot be given for {method}: a wrapper can only wrap a command')
     found = bench.script.wrappers.get(name.text)
     return found.text if found else ""
 
@@ -126,12 +126,20 @@ def _wrapper(bench: Workbench, statement: ActionStatement) -> str:
 def check_wrappers(bench: Workbench) -> None:
     """Every ``mda wrapper`` line can be expanded, whether an action names it or not."""
     for command in bench.script.wrappers.values():
-        if WRAPPED not in command.text:
+        if trouble := _wrapper_trouble(command.text):
+            bench.complain(command.place, trouble)
+        elif WRAPPED not in command.text.lower():
             bench.warn(
                 command.place, f"{WRAPPED} is missing, so this is run instead of the command that it should wrap"
             )
-        if trouble := specifier_trouble(command.text.replace(WRAPPED, "")):
-            bench.complain(command.place, trouble)
+
+
+def _wrapper_trouble(text: str) -> str:
+    try:
+        others = (word for word in wrapper_words(text) if word != WRAPPED)
+        return next(filter(None, map(specifier_trouble, others)), "")
+    except CommandLineError as error:
+        return str(error)
 
 
 def _maildir_path(bench: Workbench, method: Given) -> str:
@@ -140,20 +148,23 @@ def _maildir_path(bench: Workbench, method: Given) -> str:
     word = method.string()
     if not word.text.startswith(("/", "~/", "%{")):
         bench.complain(word.place, f'expected a path that begins with "/" or "~/", found "{word.text}"')
-    _check_specifiers(bench, word)
+    if trouble := specifier_trouble(word.text):
+        bench.complain(word.place, trouble)
     return bench.layout.inside(word.text)
 
 
 def _command(bench: Workbench, word: Word) -> str:
-    if not word.text.strip():
-        bench.complain(word.place, "an empty string is no command")
-    _check_specifiers(bench, word)
+    if trouble := specifier_trouble(word.text) or _command_trouble(word.text):
+        bench.complain(word.place, trouble)
     return word.text
 
 
-def _check_specifiers(bench: Workbench, word: Word) -> None:
-    if trouble := specifier_trouble(word.text):
-        bench.complain(word.place, trouble)
+def _command_trouble(text: str) -> str:
+    try:
+        command_words(text)
+    except CommandLineError as error:
+        return str(error)
+    return ""
 
 
 def _lmtp_destination(bench: Workbench, word: Word) -> str:

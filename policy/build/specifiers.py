@@ -12,7 +12,7 @@ from typing import Final
 
 from policy.suggestion import did_you_mean
 
-#: What delivery can put in, and ``mda`` for wrappers.
+#: What delivery can put in, but for ``mda`` in a wrapper.
 NAMES: Final = (
     *(f"{address}{part}" for address in ("sender", "rcpt", "dest") for part in ("", ".user", ".domain")),
     "user.username",

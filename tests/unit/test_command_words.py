@@ -31,6 +31,48 @@ def test_a_command_becomes_words_and_an_address_never_more_than_one(command: str
 
 
 @pytest.mark.parametrize(
+    ("wrapper", "words"),
+    [
+        ("nice -n 5 %{mda}", ("nice", "-n", "5", "mda", "-f", "a:b:::id:@x")),
+        ("spamc -u %{user.username} -e %{MDA}", ("spamc", "-u", "ann", "-e", "mda", "-f", "a:b:::id:@x")),
+        ("umask 027; %{mda}", ("/bin/sh", "-c", 'umask 027; "$@"', "sh", "mda", "-f", "a:b:::id:@x")),
+        ("%{mda}|tee /tmp/x", ("/bin/sh", "-c", '"$@"|tee /tmp/x', "sh", "mda", "-f", "a:b:::id:@x")),
+        ("sh -c 'umask 027; \"$@\"' sh %{mda}", ("sh", "-c", 'umask 027; "$@"', "sh", "mda", "-f", "a:b:::id:@x")),
+        ("cat -n", ("cat", "-n")),
+    ],
+)
+def test_the_words_of_a_command_take_the_place_they_have_in_its_wrapper(wrapper: str, words: tuple[str, ...]) -> None:
+    assert arguments("mda -f %{sender}", VALUES, wrapper) == words
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("~/bin/sort %{user.username}", ("/home/ann/bin/sort", "ann")),
+        ("~/bin/sort; true", ("/bin/sh", "-c", "~/bin/sort; true")),
+        ("'~/bin/sort' x", ("~/bin/sort", "x")),
+        ("cat ~/x", ("/bin/sh", "-c", "cat ~/x")),
+        ("~bob/bin/sort", ("/bin/sh", "-c", "~bob/bin/sort")),
+    ],
+)
+def test_a_program_may_lie_in_the_home(command: str, words: tuple[str, ...]) -> None:
+    assert arguments(command, VALUES, "", "/home/ann") == words
+    assert arguments(command, VALUES, "~/wrap %{mda}", "/home/ann") == ("/home/ann/wrap", *words)
+
+
+def test_a_command_in_shell_syntax_does_not_end_its_wrapper() -> None:
+    assert arguments("true; id", VALUES, "sandbox %{mda}") == ("sandbox", "/bin/sh", "-c", "true; id")
+
+
+@pytest.mark.parametrize(
+    "wrapper", ["x '%{mda}'", 'x "%{mda}"', "sh -c 'umask 027; %{mda}'", "x --run=%{mda}", r"\%{mda}"]
+)
+def test_a_command_within_a_word_of_its_wrapper_is_an_error(wrapper: str) -> None:
+    with pytest.raises(SpecifierError, match="must be a word of its own"):
+        arguments("mda", VALUES, wrapper)
+
+
+@pytest.mark.parametrize(
     "command",
     [
         "IFS=' ' && exec /usr/bin/procmail -f- || exit 75 #ann",
@@ -39,7 +81,6 @@ def test_a_command_becomes_words_and_an_address_never_more_than_one(command: str
         'echo "$HOME"',
         "echo `id`",
         "a | b",
-        "~/bin/filter",
         "HOME=/x prog",
         "prog; other",
         '"it\'s" | cat',

@@ -143,6 +143,12 @@ def test_an_action_with_a_user_delivers_as_that_user_for_recipients_of_its_own()
     assert result.deposit.method.path == "/srv/virtual"
 
 
+def test_mail_waits_for_the_user_of_an_action_whom_the_system_does_not_know() -> None:
+    outcome = refused(claimed(ME.pw_name), Maildir(name="local", user="no-such-user-here"))
+    assert isinstance(outcome, Deferred)
+    assert "no-such-user-here" in outcome.reply.text
+
+
 def test_a_user_who_is_gone_defers() -> None:
     outcome = refused(claimed("no-such-user-here"), Mbox(name="local"))
     assert isinstance(outcome, Deferred)

@@ -163,6 +163,18 @@ def test_what_its_header_marks_as_spam_goes_to_the_folder_for_junk(maildir: Path
     assert not (maildir / "new").exists()
 
 
+@pytest.mark.parametrize("body", [b"X-Spam: Yes\r\n\r\n", b"Subject: x\r\n\r\n"])
+def test_a_folder_for_junk_that_is_a_link_is_not_followed_and_holds_nothing_up(
+    maildir: Path, tmp_path: Path, desk: NotingDesk, body: bytes
+) -> None:
+    maildir.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (maildir / ".Junk").symlink_to(tmp_path / "elsewhere")
+    make_deposits([junk_sorting(maildir, body)], SystemOps(), desk)
+    assert len(names(maildir / "new")) == 1
+    assert names(tmp_path / "elsewhere") == []
+
+
 def test_spam_stays_in_the_maildir_when_junk_is_not_asked_for(maildir: Path, desk: NotingDesk) -> None:
     make_deposits([deposit(ToMaildir(str(maildir), "x"), b"X-Spam: Yes\r\n\r\nhello\r\n")], SystemOps(), desk)
     assert len(names(maildir / "new")) == 1
