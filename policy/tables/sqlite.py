@@ -135,7 +135,7 @@ class SqliteDatabase:
         status = os.stat(self._path)
         if self._connection is None or self._file != (status.st_dev, status.st_ino):
             self._connection = sqlite3.connect(
-                f"file:{quote(self._path)}?mode=ro",
+                f"file:{quote(os.fsencode(self._path))}?mode=ro",
                 timeout=QUERY_SECONDS,
                 uri=True,
                 isolation_level=None,

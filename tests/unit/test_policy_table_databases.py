@@ -188,3 +188,8 @@ def test_a_database_of_nothing_we_can_look_at_is_made_by_the_umask(tmp_path: Pat
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "t.db").stat().st_mode) == 0o640
+
+
+def test_a_database_may_have_a_name_in_any_encoding(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"M\xfcller?#%.db")
+    assert a_table(path, {"root": "ann"}).lookup("root") == "ann"
