@@ -12,7 +12,7 @@ from policy.errors import Finding, Place, TableUnavailable
 from policy.grammar.syntax import LiteralTable, NamedTable, Script, TableStatement, TableUse, Word
 from policy.suggestion import did_you_mean
 from policy.tables.file import FileTable
-from policy.tables.format import TableSyntaxError
+from policy.tables.format import TableSyntaxError, any_entry
 from policy.tables.inline import InlineTable
 from policy.tables.kinds import KindError, StoredTable, stored_table
 from policy.tables.service import ANY, Service
@@ -175,6 +175,8 @@ def inline(name: str, literal: LiteralTable) -> InlineTable:
 
 
 def _faults(literal: LiteralTable, service: Service) -> Iterator[tuple[Place, str]]:
+    if service.fault is any_entry:
+        return
     for key, value in zip(literal.keys, literal.values or literal.keys, strict=True):
         fault = service.fault(key.text, value.text)
         if fault:

@@ -81,7 +81,10 @@ class Database:
             raise TableUnavailable(f"{self._said}: not a regular file")
         self.signature = _signature(status)
         self._connection = sqlite3.connect(
-            f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1", uri=True, isolation_level=None, check_same_thread=False
+            f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
         )
         weakref.finalize(self, self._connection.close)
         self.shape = self._shape()
