@@ -48,13 +48,13 @@ def condition_words(config: Config, asked: AnyCondition) -> str:
 
 def table_words(config: Config, table: Table) -> str:
     """``<vdoms>``; ``{ ... }`` for a table that is written in place."""
-    return f"<{table.name}>" if config.tables.get(table.name) is table else "{ ... }"
+    return f"<{table.name}>" if table.name in config.tables else "{ ... }"
 
 
 def _elements(config: Config, table: Table) -> str:
     """``<vdoms>``; the elements of a table that is written in place."""
     try:
-        keys = list(table.keys()) if config.tables.get(table.name) is not table else []
+        keys = list(table.keys()) if table.name not in config.tables else []
     except TableUnavailable:
         keys = []
     if not keys:

@@ -9,6 +9,7 @@ import pytest
 
 from control.table_build import build
 from policy.config import LocalAction, Relay
+from policy.explain_rules import table_words
 from policy.tables.secret import Secret, secret_of
 from policy.tables.table import Shape
 from policy.text import config_text
@@ -150,3 +151,17 @@ def test_entries_of_a_file_that_cannot_serve_are_told_with_their_lines(configure
 def test_entries_in_place_that_cannot_serve_are_told_where_they_stand(configured: Configured) -> None:
     said = configured.errors('match from any helo regex { "^a", "(b" } for any reject\n')
     assert said == ['1:35: "(b" is no regular expression: missing ): (b']
+
+
+def test_a_table_that_serves_each_use_apart_is_called_by_its_name(configured: Configured) -> None:
+    configured.write("accounts", "ann:x:1000:100::/srv/ann:\n")
+    config = configured.load(
+        'table t passwd:/etc/smtpd/accounts\naction "in" maildir userbase <t> alias { root = ann }\n'
+        'match from any for local action "in"\n'
+    )
+    action = config.actions["in"]
+    assert isinstance(action, LocalAction)
+    assert action.userbase
+    assert action.alias
+    assert table_words(config, action.userbase) == "<t>"
+    assert table_words(config, action.alias) == "{ ... }"
