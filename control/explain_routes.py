@@ -59,7 +59,7 @@ class RouteFinder:
         self._sender = sender
         self._resolver = ways.resolver()
         self._routes = Routes(lambda: config, self._resolver, ways.mx_port)
-        self._planner = Planner(ways.places, "explanation", 0)
+        self._planner = Planner(ways.places, "explanation", 0, config.sub_addr_delim)
         self._limiter = anyio.CapacityLimiter(AT_ONCE)
 
     async def routes(self, envelopes: tuple[NewEnvelope, ...]) -> list[AnyRoute]:

@@ -73,7 +73,8 @@ class Dispatcher:
         """A dispatcher for this machine, which delivers by ``hands`` and ends them."""
         now = spool.clock.now
         hands = hands or hands_for(layout, spool.commit_intents)
-        return cls(Relayer.make(config, layout, now), LmtpClient(config, now), Mailboxes(spool, layout, hands), now)
+        mailboxes = Mailboxes(spool, layout, hands, config)
+        return cls(Relayer.make(config, layout, now), LmtpClient(config, now), mailboxes, now)
 
     async def deliver(self, batch: Batch, route: Route) -> Sequence[Attempt | Damaged]:
         """Try all envelopes of ``batch``."""

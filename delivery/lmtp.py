@@ -144,9 +144,11 @@ class LmtpClient:
     async def _converse(
         self, connection: Connection, group: Sequence[Claimed], action: Lmtp
     ) -> list[tuple[Claimed, Outcome]]:
+        looping, group = await to_thread.run_sync(_parted, group)
+        results: list[tuple[Claimed, Outcome]] = [(one, _LOOP) for one in looping]
+        if not group:
+            return results
         channel, first = connection.channel, group[0]
-        if await to_thread.run_sync(was_delivered_to, first.body, str(first.envelope.destination.address)):
-            return [(one, _LOOP) for one in group]
         body = PrefixedBody(local_header(first).replace(b"\n", b"\r\n"), first.body)
         parcel = check_parcel(Parcel(first.message, first.message.return_path, body), channel.offers)
         rcpts = [_rcpt(one, action) for one in group]
@@ -156,7 +158,16 @@ class LmtpClient:
         ]
         outcomes = await Transaction(channel, Commands(mail, commands), body, self._timeouts).run()
         connection.messages += 1
-        return [(one, _final(outcome, dsn=channel.offers.dsn)) for one, outcome in zip(group, outcomes, strict=True)]
+        final = (_final(outcome, dsn=channel.offers.dsn) for outcome in outcomes)
+        return results + list(zip(group, final, strict=True))
+
+
+def _parted(group: Sequence[Claimed]) -> tuple[list[Claimed], list[Claimed]]:
+    """Those whose address the message was delivered to before, and the others."""
+    parts: tuple[list[Claimed], list[Claimed]] = ([], [])
+    for one in group:
+        parts[not was_delivered_to(one.body, str(one.envelope.destination.address))].append(one)
+    return parts
 
 
 def _rcpt(one: Claimed, action: Lmtp) -> Address:

@@ -10,7 +10,7 @@ when it is tried again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, TypeAlias
 
@@ -20,7 +20,7 @@ from delivery.deposit import Refused, Result, ToCommand, ToMaildir, ToMbox, defe
 from delivery.hands import MAX_SESSIONS, Hands
 from delivery.ledger import Ledger
 from delivery.planning import Plan, Planner, was_tried
-from policy.config import LocalAction, Mbox
+from policy.config import Config, LocalAction, Mbox
 from spool.door import SpoolDoor
 from spool.errors import UnknownEnvelope
 from spool.ids import EnvelopeId
@@ -43,8 +43,9 @@ _log = logging.getLogger("delivery.agent")
 class Mailboxes:
     """See the module."""
 
-    def __init__(self, spool: SpoolDoor, layout: Layout, hands: Hands) -> None:
+    def __init__(self, spool: SpoolDoor, layout: Layout, hands: Hands, config: Callable[[], Config]) -> None:
         self._spool = spool
+        self._config = config
         self._layout = layout
         self._hands = hands
         self._since = spool.clock.now()
@@ -90,7 +91,7 @@ class Mailboxes:
     def _plan(
         self, items: Sequence[Claimed], action: LocalAction, earlier: Mapping[EnvelopeId, MboxIntent]
     ) -> list[_Planned]:
-        planner = Planner(self._layout, self._spool.instance, self._since)
+        planner = Planner(self._layout, self._spool.instance, self._since, self._config().sub_addr_delim)
         plans: list[_Planned] = []
         for one in items:
             if planner.goes_nowhere(one):

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from delivery.deposit import Deposit, Method, Refused, ToCommand, ToMaildir, ToMbox, deferred, failed
 from delivery.identity import Identity, NoSuchUser, identity_in, identity_of
-from delivery.specifiers import SpecifierError, UnfitValue, expand_path
+from delivery.specifiers import SpecifierError, UnfitValue, Values, expand_path
 from delivery.words import arguments
 from policy.command_line import SHELL
 from policy.config import Command, LocalAction, Maildir, Mbox
@@ -55,12 +54,16 @@ def local_header(one: Claimed) -> bytes:
 
 
 class Planner:
-    """Plans for one batch. ``instance`` is the spool's name. May block for as long as name services do."""
+    """Plans for one batch. ``instance`` is the spool's name. May block for as long as name services do.
 
-    def __init__(self, layout: Layout, instance: str, since: int) -> None:
+    ``delimiter`` separates users from tags.
+    """
+
+    def __init__(self, layout: Layout, instance: str, since: int, delimiter: str) -> None:
         self._layout = layout
         self._instance = instance
         self._since = since
+        self._delimiter = delimiter
         self._known: dict[str, Identity] = {}
 
     def goes_nowhere(self, one: Claimed) -> bool:
@@ -140,7 +143,7 @@ class Planner:
         sender = str(one.message.return_path) or NO_SENDER
         return ToMbox(path, sender, float(int(one.message.received_at)), earlier)
 
-    def _values(self, one: Claimed, who: Identity, text: str, action: LocalAction) -> Mapping[str, str]:
+    def _values(self, one: Claimed, who: Identity, text: str, action: LocalAction) -> Values:
         """What the specifiers in ``text`` may stand for. The user is the recipient, whoever makes the deposit."""
         destination = one.envelope.destination
         user = destination.user or who.name
@@ -150,13 +153,13 @@ class Planner:
         values.update(_parts("sender", one.message.return_path))
         values.update(_parts("rcpt", one.envelope.recipient.address))
         values.update(_parts("dest", destination.address))
-        return values
+        return Values(values, self._delimiter, who.home)
 
     def _command(self, one: Claimed, command: str, who: Identity, action: LocalAction) -> ToCommand:
         if who.uid == 0:
             raise Refused(failed("5.7.1", f"MDA not allowed to deliver to: {who.name}"))
         values = self._values(one, who, command + action.wrapper, action)
-        return ToCommand(arguments(command, values, action.wrapper, who.home), _environment(one, who), who.home or "/")
+        return ToCommand(arguments(command, values, action.wrapper), _environment(one, who), who.home or "/")
 
 
 def was_tried(one: Claimed, since: int) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 #: Octets of a result: no path is longer.
@@ -36,12 +37,23 @@ class UnfitValue(ValueError):
     """An address cannot be used in this place."""
 
 
-def expand(text: str, values: Mapping[str, str]) -> str:
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What the specifiers stand for in one delivery."""
+
+    texts: Mapping[str, str]
+    #: What separates a user from a tag, for ``strip``.
+    delimiter: str = "+"
+    #: The home of whoever delivers.
+    home: str = ""
+
+
+def expand(text: str, values: Values) -> str:
     """Replace every specifier by its value; ``%%`` is a percent sign, a lone ``%`` stays."""
     return _expand(text, values, is_path=False)
 
 
-def expand_path(text: str, values: Mapping[str, str]) -> str:
+def expand_path(text: str, values: Values) -> str:
     """The same for a path of a file."""
     result = _expand(text, values, is_path=True)
     if ".." in result.split("/") and ".." not in text.split("/"):
@@ -49,7 +61,7 @@ def expand_path(text: str, values: Mapping[str, str]) -> str:
     return result
 
 
-def _expand(text: str, values: Mapping[str, str], *, is_path: bool) -> str:
+def _expand(text: str, values: Values, *, is_path: bool) -> str:
     def value_of(match: re.Match[str]) -> str:
         if match.group() == "%%":
             return "%"
@@ -63,17 +75,17 @@ def _expand(text: str, values: Mapping[str, str], *, is_path: bool) -> str:
     return result
 
 
-def _value(specifier: str, values: Mapping[str, str], *, is_path: bool) -> str:
+def _value(specifier: str, values: Values, *, is_path: bool) -> str:
     parts = _PARTS.fullmatch(specifier)
     name = parts["name"].lower() if parts else ""
     modifiers = parts["modifiers"].split("|") if parts and parts["modifiers"] else []
-    if parts is None or name not in values or not _MODIFIERS.issuperset(modifiers):
+    if parts is None or name not in values.texts or not _MODIFIERS.issuperset(modifiers):
         raise SpecifierError(f"unknown format specifier: %{{{specifier}}}")
-    value = values[name]
+    value = values.texts[name]
     if value and parts["slice"] is not None:
         value = _substring(value, parts["slice"], specifier)
     for modifier in modifiers:
-        value = _modified(value, modifier)
+        value = _modified(value, modifier, values.delimiter)
     if name in _OWN:
         return value
     if "raw" not in modifiers:
@@ -94,7 +106,7 @@ def _substring(value: str, bounds: str, specifier: str) -> str:
     return value[begin : max(end + 1, begin)]
 
 
-def _modified(value: str, modifier: str) -> str:
+def _modified(value: str, modifier: str, delimiter: str) -> str:
     match modifier:
         case "lowercase":
             return value.lower()
@@ -102,6 +114,6 @@ def _modified(value: str, modifier: str) -> str:
             return value.upper()
         case "strip":
             local, at, domain = value.partition("@")
-            return local.partition("+")[0] + at + domain
+            return local.partition(delimiter)[0] + at + domain
         case _:
             return value

@@ -8,23 +8,22 @@ Failure: `SpecifierError` for what was written, `UnfitValue` for what an address
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import chain
 
-from delivery.specifiers import SpecifierError, expand
+from delivery.specifiers import SpecifierError, Values, expand
 from policy.command_line import IN_HOME, WRAPPED, CommandLineError, command_words, wrapper_words
 
 
-def arguments(command: str, values: Mapping[str, str], wrapper: str = "", home: str = "") -> tuple[str, ...]:
-    """The argument vector for ``command``, within that of ``wrapper`` if there is one, for a user with this ``home``."""
+def arguments(command: str, values: Values, wrapper: str = "") -> tuple[str, ...]:
+    """The argument vector for ``command``, within that of ``wrapper`` if there is one."""
     try:
         words = command_words(command)
         around = wrapper_words(wrapper) if wrapper else (WRAPPED,)
     except CommandLineError as error:
         raise SpecifierError(str(error)) from error
-    inner = _at_home(command, [_argument(word, values) for word in words], home)
+    inner = _at_home(command, [_argument(word, values) for word in words], values.home)
     parts = [inner if word == WRAPPED else [_argument(word, values)] for word in around]
-    return tuple(_at_home(wrapper, list(chain.from_iterable(parts)), home))
+    return tuple(_at_home(wrapper, list(chain.from_iterable(parts)), values.home))
 
 
 def _at_home(text: str, words: list[str], home: str) -> list[str]:
@@ -33,7 +32,7 @@ def _at_home(text: str, words: list[str], home: str) -> list[str]:
     return [home.rstrip("/") + words[0][1:], *words[1:]]
 
 
-def _argument(word: str, values: Mapping[str, str]) -> str:
+def _argument(word: str, values: Values) -> str:
     argument = expand(word, values)
     # An address must not become an option of the program.
     if argument.startswith("-") and not word.startswith("-") and ":raw" not in word:

@@ -144,6 +144,17 @@ async def test_a_message_that_was_delivered_to_the_address_before_goes_in_a_loop
     assert server.messages == []
 
 
+async def test_a_loop_of_one_recipient_is_not_another_s(client: LmtpClient, server: RecordingSink) -> None:
+    body = b"Delivered-To: bob@example.org\r\nSubject: x\r\n\r\n"
+    people = [
+        claimed(name, recipient="list@example.org", ordinal=ordinal, body=body)
+        for ordinal, name in enumerate(("bob", "ann"), 1)
+    ]
+    assert [type(outcome) for outcome in await outcomes(client, to(server), *people)] == [Failed, Delivered]
+    assert [message.rcpts for message in server.messages] == [("TO:<ann>",)]
+    assert [type(outcome) for outcome in await outcomes(client, to(server), *people[::-1])] == [Delivered, Failed]
+
+
 async def test_a_damaged_body_is_told_apart(client: LmtpClient, server: RecordingSink, tmp_path: Path) -> None:
     (tmp_path / "body").write_bytes(b"x\r\n" * 50_000)
     body = LargeBody(str(tmp_path / "body"), 150_000, checksum(b"y\r\n" * 50_000), SystemOps())

@@ -17,7 +17,7 @@ from delivery.dispatch import Dispatcher
 from delivery.hands import OwnHands
 from delivery.identity import Identity, identity_of
 from delivery.mailboxes import Mailboxes
-from policy.config import AnyAction, Lmtp, LocalAction, Maildir, Mbox, Relay
+from policy.config import AnyAction, Config, Lmtp, LocalAction, Maildir, Mbox, Relay
 from policy.route import Route
 from spool.address import parse_address
 from spool.bodies import LargeBody, checksum
@@ -38,6 +38,7 @@ pytestmark = pytest.mark.anyio
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 MBOX = Mbox(name="local")
+CONFIG = Config(path="smtpd.conf", server_name="mail.example.org", listeners=(), actions={}, rules=())
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def maildir(tmp_path: Path) -> Maildir:
 
 @pytest.fixture
 def mailboxes(spool: SpoolWriter, place: Layout) -> Mailboxes:
-    return Mailboxes(spool, place, OwnHands(spool.commit_intents, place.mail_dir, SystemOps()))
+    return Mailboxes(spool, place, OwnHands(spool.commit_intents, place.mail_dir, SystemOps()), lambda: CONFIG)
 
 
 async def accept(spool: SpoolWriter, count: int = 1, target: str = "") -> None:
@@ -79,7 +80,7 @@ async def restarted(spool: SpoolWriter, place: Layout, clock: HandClock, action:
     clock.advance(1000)
     again = await SpoolWriter.open(place, clock)
     try:
-        mailboxes = Mailboxes(again, place, OwnHands(again.commit_intents, place.mail_dir, SystemOps()))
+        mailboxes = Mailboxes(again, place, OwnHands(again.commit_intents, place.mail_dir, SystemOps()), lambda: CONFIG)
         return attempts(await mailboxes.deliver(await take(again), action))
     finally:
         await again.aclose()
@@ -227,7 +228,7 @@ class FaultyHands:
 async def test_an_unforeseen_exception_defers_and_is_logged(
     spool: SpoolWriter, place: Layout, maildir: Maildir, caplog: pytest.LogCaptureFixture
 ) -> None:
-    attempt = only(await Mailboxes(spool, place, FaultyHands()).deliver([claimed(ME)], maildir))
+    attempt = only(await Mailboxes(spool, place, FaultyHands(), lambda: CONFIG).deliver([claimed(ME)], maildir))
     assert isinstance(attempt.outcome, Deferred)
     assert attempt.outcome.reply.status == "4.3.0"
     assert "secret" not in attempt.outcome.reply.text

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from delivery.specifiers import SpecifierError
+from delivery.specifiers import SpecifierError, Values
 from delivery.words import arguments
 
-VALUES = {"sender": "a b;$(id)@x", "rcpt": "-rf@x", "user.username": "ann"}
+VALUES = Values({"sender": "a b;$(id)@x", "rcpt": "-rf@x", "user.username": "ann"}, home="/home/ann")
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_the_words_of_a_command_take_the_place_they_have_in_its_wrapper(wrapper:
     ],
 )
 def test_a_program_may_lie_in_the_home(command: str, words: tuple[str, ...]) -> None:
-    assert arguments(command, VALUES, "", "/home/ann") == words
-    assert arguments(command, VALUES, "~/wrap %{mda}", "/home/ann") == ("/home/ann/wrap", *words)
+    assert arguments(command, VALUES) == words
+    assert arguments(command, VALUES, "~/wrap %{mda}") == ("/home/ann/wrap", *words)
 
 
 def test_a_command_in_shell_syntax_does_not_end_its_wrapper() -> None:

@@ -25,7 +25,7 @@ GAMES = pwd.getpwnam("games")
 
 
 def plan(one: Claimed, action: LocalAction, earlier: MboxIntent | None = None, since: int = 0) -> Plan:
-    return Planner(LAYOUT, "x1", since).plan(one, action, earlier)
+    return Planner(LAYOUT, "x1", since, "-").plan(one, action, earlier)
 
 
 def refused(one: Claimed, action: LocalAction) -> Deferred | Failed:
@@ -58,6 +58,11 @@ def test_a_tag_names_a_folder_inside_the_maildir(extension: str, folder: str) ->
     assert maildir(claimed(ME.pw_name, extension=extension)).folder == folder
 
 
+def test_strip_takes_off_what_the_configuration_calls_a_tag() -> None:
+    one = claimed(ME.pw_name, address=Address("bob-lists+x", "example.org"))
+    assert maildir(one, "/srv/%{dest.user:strip}").path == "/srv/bob"
+
+
 def test_an_mbox_has_the_users_name_in_the_directory_of_mailboxes() -> None:
     method = plan(claimed(ME.pw_name), Mbox(name="local")).deposit.method
     assert method == ToMbox(f"/r/var/mail/{ME.pw_name}", "ann@example.com", 1_700_000_000.0)
@@ -74,7 +79,7 @@ def test_a_file_that_an_alias_names_is_an_mbox_whatever_the_action() -> None:
     ("target", "expected"), [("/dev/null", True), ("/r/dev/null", True), ("/r/x", False), ("", False)]
 )
 def test_the_null_device_is_itself_below_a_root_too(target: str, expected: bool) -> None:
-    assert Planner(LAYOUT, "x1", 0).goes_nowhere(claimed("", target=target)) is expected
+    assert Planner(LAYOUT, "x1", 0, "-").goes_nowhere(claimed("", target=target)) is expected
 
 
 @pytest.mark.root

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from delivery.specifiers import SpecifierError, expand
+from delivery.specifiers import SpecifierError, Values, expand
 from policy.build.specifiers import MODIFIERS, NAMES, specifier_trouble
 
-VALUES = dict.fromkeys(NAMES, "annabelle@example.org")
+VALUES = Values(dict.fromkeys(NAMES, "annabelle@example.org"))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import pytest
 
-from delivery.specifiers import SpecifierError, UnfitValue, expand, expand_path
+from delivery.specifiers import SpecifierError, UnfitValue, Values, expand, expand_path
 
-VALUES = {
-    "sender": "Ann+tag@Example.COM",
-    "sender.user": "Ann+tag",
-    "sender.domain": "Example.COM",
-    "dest.user": "o'brien|x/../y",
-    "user.directory": "/home/o'brien",
-    "empty": "",
-    "dots": "..",
-}
+VALUES = Values(
+    {
+        "sender": "Ann+tag@Example.COM",
+        "sender.user": "Ann+tag",
+        "sender.domain": "Example.COM",
+        "dest.user": "o'brien|x/../y",
+        "user.directory": "/home/o'brien",
+        "empty": "",
+        "dots": "..",
+    }
+)
 
 
 @pytest.mark.parametrize(
@@ -92,4 +94,4 @@ def test_a_result_is_bounded() -> None:
 
 @pytest.mark.parametrize("character", "!\"#$%&'()*;<>?\\^`{|}~ \t")
 def test_what_a_shell_reads_as_more_than_a_word_becomes_a_colon(character: str) -> None:
-    assert expand("%{sender.user}", {"sender.user": f"a{character}b"}) == "a:b"
+    assert expand("%{sender.user}", Values({"sender.user": f"a{character}b"})) == "a:b"
