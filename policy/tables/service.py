@@ -38,6 +38,10 @@ def _netaddr_fault(key: str, _value: str) -> str | None:
     return None if is_source(key) else f'"{key}" is no IP address, network or "local"'
 
 
+def _source_fault(key: str, _value: str) -> str | None:
+    return None if ip_address(key) else f'"{key}" is no IP address to connect from'
+
+
 def _userinfo_fault(key: str, value: str) -> str | None:
     return None if userinfo_of(key, value) else f'the value of "{key}" is not uid:gid:home'
 
@@ -72,7 +76,7 @@ STRING: Final = Service("string")
 DOMAIN: Final = Service("domain")
 MAILADDR: Final = Service("mailaddr")
 MAILADDRMAP: Final = Service("mailaddrmap")
-SOURCE: Final = Service("source")
+SOURCE: Final = Service("source", _source_fault)
 RELAYHOST: Final = Service("relayhost", _relayhost_fault)
 REGEX: Final = Service("regex", _regex_fault)
 NETADDR: Final = Service("netaddr", _netaddr_fault)

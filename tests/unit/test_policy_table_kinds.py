@@ -165,3 +165,15 @@ def test_a_table_that_serves_each_use_apart_is_called_by_its_name(configured: Co
     assert action.alias
     assert table_words(config, action.userbase) == "<t>"
     assert table_words(config, action.alias) == "{ ... }"
+
+
+def test_addresses_to_connect_from_are_told_with_their_lines_and_keep_the_old_ones(configured: Configured) -> None:
+    path = configured.write("ours", "192.0.2.25\nhere\n")
+    text = 'action "out" relay src <ours>\nmatch auth from any for any action "out"\n'
+    assert configured.errors(text) == ['2:1: table "ours": "here" is no IP address to connect from']
+    path.write_text("192.0.2.25\n")
+    action = configured.load(text).actions["out"]
+    assert isinstance(action, Relay)
+    assert action.src
+    path.write_text("here\n")
+    assert list(action.src.keys()) == ["192.0.2.25"]
