@@ -1,10 +1,12 @@
 """The addresses in From, To and Cc, completed or replaced where they stand; not another octet of the field changes.
 
 Programs on a machine write ``To: root`` and mean a user of it: outside the machine only ``root@HOST`` means that. Names,
-comments, groups, quotes and line breaks stay as they are. What is no list of addresses is left alone, and so is everything
-beyond `MAX_OCTETS`: a reader of mail will make of it what he can.
+comments, groups, quotes and line breaks stay as they are. What is no list of addresses is not completed, and neither is
+anything beyond `MAX_OCTETS`: a reader of mail will make of it what he can. For the same reason it is not left to a client
+whose From is to be replaced: there the sender takes the place of all of it.
 
-Guarantees: a field remains one field. Time is linear in the size of the header.
+Guarantees: a field remains one field. No address of a client's own is left in From when it is replaced, but in a name,
+a comment or quotes. Time is linear in the size of the header.
 
 RFC 5322 3.4 (lists of addresses), 3.2.2 (comments), 3.2.4 (quotes); RFC 6409 8.1 (completing addresses).
 """
@@ -12,7 +14,7 @@ RFC 5322 3.4 (lists of addresses), 3.2.2 (comments), 3.2.4 (quotes); RFC 6409 8.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 #: Octets of all these fields together that are looked at: a thousand recipients with long names.
@@ -48,12 +50,33 @@ def qualify(header: bytes, host: str) -> bytes:
     def completed(spot: Spot, address: bytes) -> bytes:
         return address if spot.is_qualified else address + b"@" + host.encode()
 
-    return _changed(header, (b"from", b"to", b"cc"), completed)
+    left = MAX_OCTETS
+
+    def field(match: re.Match[bytes]) -> bytes:
+        nonlocal left
+        value = match[3]
+        left -= len(value)
+        if left < 0 or _is_complete(value):
+            return match[0]
+        return match[1] + match[2] + _rewritten(value, spots(value), completed)
+
+    return _FIELD.sub(field, header)
 
 
 def masquerade(header: bytes, sender: str) -> bytes:
     """``header`` with ``sender`` in place of every address of From."""
-    return _changed(header, (b"from",), lambda _spot, _address: sender.encode())
+    new, left = sender.encode(), MAX_OCTETS
+
+    def field(match: re.Match[bytes]) -> bytes:
+        nonlocal left
+        if match[1].lower() != b"from":
+            return match[0]
+        left -= len(match[3])
+        found = spots(match[3]) if left >= 0 else []
+        value = _rewritten(match[3], found, lambda _spot, _address: new) if found else b" " + new
+        return match[1] + match[2] + value
+
+    return _FIELD.sub(field, header)
 
 
 def spots(value: bytes) -> list[Spot]:
@@ -64,28 +87,14 @@ def spots(value: bytes) -> list[Spot]:
         return []
 
 
-def _changed(header: bytes, names: tuple[bytes, ...], change: Callable[[Spot, bytes], bytes]) -> bytes:
-    left = MAX_OCTETS
-
-    def field(match: re.Match[bytes]) -> bytes:
-        nonlocal left
-        name, value = match[1].lower(), match[3]
-        left -= len(value)
-        if left < 0 or name not in names or (len(names) > 1 and _is_complete(value)):
-            return match[0]
-        return match[1] + match[2] + _rewritten(value, change)
-
-    return _FIELD.sub(field, header)
-
-
 def _is_complete(value: bytes) -> bool:
     """Whether every address certainly has a domain; says so of nearly all fields without reading them octet by octet."""
     return value.count(b"@") == value.count(b",") + 1 and not _INTRICATE.search(value)
 
 
-def _rewritten(value: bytes, change: Callable[[Spot, bytes], bytes]) -> bytes:
+def _rewritten(value: bytes, found: Iterable[Spot], change: Callable[[Spot, bytes], bytes]) -> bytes:
     pieces, last = [], 0
-    for spot in spots(value):
+    for spot in found:
         pieces += [value[last : spot.start], change(spot, value[spot.start : spot.end])]
         last = spot.end
     return b"".join([*pieces, value[last:]])
@@ -143,6 +152,8 @@ class _Scanner:
 
     def _finish(self) -> Iterator[Spot]:
         words = self._words if self._angle is None else self._angle
+        if self._angle is not None and not words:
+            raise _NoList  # a name without an address, or an address that poses as one
         if words:
             start, end = words[0][0], words[-1][1]
             is_qualified = any(b"@" in self._text[first:last] for first, last in words if self._text[first] != ord('"'))

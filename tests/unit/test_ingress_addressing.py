@@ -84,6 +84,30 @@ def test_a_masquerade_replaces_every_address_of_from(written: str, meant: str) -
     assert masquerade(header, "s@s.example").decode() == f"To: x@y.example\r\nFrom: {meant}\r\n"
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "CEO <ceo@bank.example",
+        "CEO ceo@bank.example>",
+        '"CEO <ceo@bank.example>',
+        "CEO \\ <ceo@bank.example>",
+        "CEO (<ceo@bank.example>",
+        "ann <ann@b.example>, ceo@bank.example <>",
+        "ceo@bank.example, <",
+        "CEO <ceo@bank.example> <ann@b.example>",
+        ", ".join(["ceo@bank.example"] * 5000),
+    ],
+)
+def test_a_from_that_is_no_list_of_addresses_does_not_escape_a_masquerade(written: str) -> None:
+    assert masquerade(f"From: {written}\r\n".encode(), "ann@b.example") == b"From: ann@b.example\r\n"
+
+
+def test_long_lists_before_it_do_not_keep_from_from_a_masquerade() -> None:
+    others = b"To: " + b"bob@b.example, " * (MAX_OCTETS // 10) + b"bob@b.example\r\n"
+    header = masquerade(others + b"From: CEO <ceo@bank.example>\r\n", "ann@b.example")
+    assert header == others + b"From: CEO <ann@b.example>\r\n"
+
+
 def test_a_list_beyond_any_measure_is_left_alone_in_little_time() -> None:
     header = b"To: " + b"," * (MAX_OCTETS - 10) + b"\r\nCc: " + b"a," * 100_000 + b"\r\n"
     started = time.process_time()
