@@ -6,6 +6,7 @@ stop; what they leave is recognised by a repetition, which must therefore know t
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import socket
@@ -32,6 +33,8 @@ from spool.outcome import Stage
 MAX_SESSIONS: Final = 50
 #: Users whose .forward is looked at, at a time. Mail that is being delivered slowly does not hold them up.
 MAX_LOOKS: Final = 10
+
+_log = logging.getLogger("delivery.forward")
 
 Commit: TypeAlias = Callable[[Sequence[MboxIntent]], Coroutine[Any, Any, None]]
 
@@ -113,6 +116,7 @@ class OwnHands:
         self._ops = ops
         self._limiter = CapacityLimiter(MAX_SESSIONS)
         self._lookers = CapacityLimiter(MAX_LOOKS)
+        self._has_told = False
 
     async def make(self, who: Identity, deposits: Sequence[Deposit]) -> list[Result]:
         """See `Hands`. Mail for other users waits for a daemon that may become them."""
@@ -128,6 +132,11 @@ class OwnHands:
     async def look(self, who: Identity) -> ForwardAnswer:
         """See `Eyes`. Other users have none for us: their mail stays here until a daemon comes that may become them."""
         if who.uid != os.geteuid():
+            if not self._has_told:
+                self._has_told = True
+                _log.warning(
+                    "the .forward of %s is not followed: that of another user only root's daemon can", who.name
+                )
             return NoForward()
         return await to_thread.run_sync(look_at, who.home, who.uid, abandon_on_cancel=True, limiter=self._lookers)
 

@@ -157,9 +157,14 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_the_user_who_started_the_daemon_has_a_forward_and_others_have_none(home: Path) -> None:
+async def test_the_user_who_started_the_daemon_has_a_forward_and_others_have_none(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     hands = OwnHands(commit_nothing, "/nowhere", SystemOps())
     me = User("me", os.geteuid(), os.getegid(), str(home))
     forwards = UserForwards(hands)
     assert await forwards.fetch(me) == Forward(b"zoe@example.net\n")
-    assert await forwards.fetch(User("other", os.geteuid() + 1, 4002, str(home))) == NoForward()
+    assert caplog.messages == []
+    for name in ("ann", "bob"):
+        assert await forwards.fetch(User(name, os.geteuid() + 1, 4002, str(home))) == NoForward()
+    assert [message.split(" is not followed")[0] for message in caplog.messages] == ["the .forward of ann"]
