@@ -91,7 +91,7 @@ def _question(bench: Workbench, given: Given, phase: Phase) -> Question:
     _check_phase(bench, given, phase, ASKED_IN.get(given.word, tuple(Phase)))
     table: Table | None = None
     if given.argument is not None:
-        wanted = Shape.LIST if given.word in _LISTS else Shape.EITHER
+        wanted = Shape.LIST if given.is_regex or given.word in _LISTS else Shape.EITHER
         service = REGEX if given.is_regex else _SERVICES[given.word]
         table = bench.shelf.use(given.table(), wanted, f'"{given.word}"', service)
     return Question(given.word, table, given.negated, given.is_regex)

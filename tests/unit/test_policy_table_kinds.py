@@ -177,3 +177,15 @@ def test_addresses_to_connect_from_are_told_with_their_lines_and_keep_the_old_on
     assert action.src
     path.write_text("here\n")
     assert list(action.src.keys()) == ["192.0.2.25"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'filter "f" phase mail-from match mail-from regex <m> reject "550 no"',
+        "match from any mail-from regex <m> for any reject",
+    ],
+)
+def test_regular_expressions_are_a_list_wherever_they_are_asked(configured: Configured, line: str) -> None:
+    said = configured.errors(f"table m {{ a = b }}\n{line}\nmatch for local reject\n")
+    assert any('table "m" is a mapping, but "mail-from" needs a list' in each for each in said)
