@@ -33,6 +33,8 @@ _SPECIFIER = re.compile(r"%(?:%|\{[^{}]*\}|\{)")
 _WRAPPED = re.compile(re.escape(WRAPPED), re.IGNORECASE)
 _WRAPPED_WORD = re.compile(rf"(?<![^\s;&|()]){re.escape(WRAPPED)}(?![^\s;&|()])", re.IGNORECASE)
 _QUOTED = re.compile(r"""'[^']*'|"(?:[^"\\]|\\.)*"|\\.""", re.DOTALL)
+#: Before a program alone, what a shell does is what we do.
+_EXEC = re.compile(r"^\s*exec\s+(?=[^-~\s])")
 _SYNTAX = re.compile(r"[|&;<>()$`\n]|^[#~]|\s[#~]|^\s*\w+=")
 #: Programs that read the argument behind ``-c`` as commands.
 _SHELLS: Final = frozenset({"sh", "ash", "bash", "dash", "ksh", "mksh", "zsh"})
@@ -47,7 +49,10 @@ class CommandLineError(ValueError):
 
 def command_words(text: str) -> tuple[str, ...]:
     """The words of a command, with their specifiers."""
-    return (SHELL, "-c", _without_specifiers(text, text)) if _is_shell_syntax(text) else _words(text)
+    program = _EXEC.sub("", text)
+    if not _is_shell_syntax(program):
+        return _words(program)
+    return (SHELL, "-c", _without_specifiers(text, text))
 
 
 def wrapper_words(text: str) -> tuple[str, ...]:
@@ -56,8 +61,9 @@ def wrapper_words(text: str) -> tuple[str, ...]:
         raise CommandLineError(
             f"{WRAPPED} must be a word of its own, without quotes; write sh -c '... \"$@\"' sh {WRAPPED}"
         )
-    if not _is_shell_syntax(text):
-        return tuple(_WRAPPED.sub(WRAPPED, word) for word in _words(text))
+    program = _EXEC.sub("", text)
+    if not _is_shell_syntax(program):
+        return tuple(_WRAPPED.sub(WRAPPED, word) for word in _words(program))
     script = _without_specifiers(_WRAPPED.sub('"$@"', text), text)
     return (SHELL, "-c", script, "sh", WRAPPED)
 

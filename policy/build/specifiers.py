@@ -38,6 +38,8 @@ def _trouble(match: re.Match[str]) -> str:
     parts = _PARTS.fullmatch(match["inside"])
     if parts is None:
         return f'"{match.group()}" is no format specifier: expected such as %{{rcpt.user}} or %{{rcpt.user[0:3]:lowercase}}'
+    if parts["name"].lower() == "mda":
+        return f'"{match.group()}" stands for a command in "mda wrapper" only, without more'
     if parts["name"].lower() not in NAMES:
         return f'unknown format specifier "{match.group()}"{did_you_mean(parts["name"], NAMES)}'
     if parts["slice"] is not None and not _SLICE.fullmatch(parts["slice"]):

@@ -23,6 +23,7 @@ VALUES = Values({"sender": "a b;$(id)@x", "rcpt": "-rf@x", "user.username": "ann
         ("mda %{rcpt:raw}", ("mda", "-rf@x")),
         ("mda %{user.username:lowercase|strip}", ("mda", "ann")),
         ("mda a=b", ("mda", "a=b")),
+        ("exec /usr/bin/vacation -f %{rcpt:raw}", ("/usr/bin/vacation", "-f", "-rf@x")),
         ("sh -c 'cat >\"$1\"' sh %{user.username}", ("sh", "-c", 'cat >"$1"', "sh", "ann")),
     ],
 )
@@ -38,6 +39,8 @@ def test_a_command_becomes_words_and_an_address_never_more_than_one(command: str
         ("umask 027; %{mda}", ("/bin/sh", "-c", 'umask 027; "$@"', "sh", "mda", "-f", "a:b:::id:@x")),
         ("%{mda}|tee /tmp/x", ("/bin/sh", "-c", '"$@"|tee /tmp/x', "sh", "mda", "-f", "a:b:::id:@x")),
         ("sh -c 'umask 027; \"$@\"' sh %{mda}", ("sh", "-c", 'umask 027; "$@"', "sh", "mda", "-f", "a:b:::id:@x")),
+        ("exec nice %{mda}", ("nice", "mda", "-f", "a:b:::id:@x")),
+        ("exec %{mda}", ("mda", "-f", "a:b:::id:@x")),
         ("cat -n", ("cat", "-n")),
     ],
 )
@@ -76,7 +79,8 @@ def test_a_command_within_a_word_of_its_wrapper_is_an_error(wrapper: str) -> Non
     "command",
     [
         "IFS=' ' && exec /usr/bin/procmail -f- || exit 75 #ann",
-        "exec /usr/bin/vacation ann",
+        "exec /usr/bin/vacation ann; echo",
+        "exec -a x /usr/bin/vacation",
         "cat >/tmp/x",
         'echo "$HOME"',
         "echo `id`",
@@ -91,7 +95,17 @@ def test_shell_syntax_goes_to_a_shell_as_it_stands(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "  ", "prog 'open", "cat >%{sender}", 'echo "$HOME" %{sender}', "exec mda %{sender}", "mda %{no}"]
+    "command",
+    [
+        "",
+        "  ",
+        "prog 'open",
+        "cat >%{sender}",
+        'echo "$HOME" %{sender}',
+        "exec -a x mda %{sender}",
+        "exec mda %{sender} || exit 75",
+        "mda %{no}",
+    ],
 )
 def test_a_command_that_cannot_be_run_safely_is_an_error(command: str) -> None:
     with pytest.raises(SpecifierError):

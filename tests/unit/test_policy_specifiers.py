@@ -24,6 +24,7 @@ def test_what_is_right_here_can_be_expanded(name: str, rest: str) -> None:
     ("text", "trouble"),
     [
         ("%{rcpt.usr}", 'unknown format specifier "%{rcpt.usr}"; did you mean "rcpt.user"?'),
+        ("%{mda}", '"%{mda}" stands for a command in "mda wrapper" only'),
         ("%{}", 'unknown format specifier "%{}"; known here are: '),
         ("x/%{sender", '"%{sender" has no end: expected "}"'),
         ("%{user.username[0:}", '"%{user.username[0:}" is no format specifier: expected such as '),
