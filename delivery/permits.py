@@ -84,7 +84,8 @@ class Permits:
         self._now = now
         #: The name used longest ago first.
         self._tallies: dict[Name, _Tally] = {}
-        self._change = anyio.Event()
+        #: What those who wait now wait for.
+        self._change: anyio.Event | None = None
 
     def ask(self, way: Way, purpose: Purpose) -> Permit | Refusal:
         """Whether a connection may be opened now; if so, it counts from now on, until it is given back."""
@@ -112,11 +113,13 @@ class Permits:
 
     def tell(self) -> None:
         """Something changed: whoever waits should look again."""
-        self._change.set()
-        self._change = anyio.Event()
+        if self._change is not None:
+            self._change.set()
+            self._change = None
 
     async def change(self, patience: float) -> None:
         """Wait until something changes, for ``patience`` seconds at most."""
+        self._change = self._change or anyio.Event()
         with anyio.move_on_after(patience):
             await self._change.wait()
 

@@ -108,9 +108,10 @@ class Pool:
     async def place(self, hop: Hop, limits: MtaLimits = _NO_LIMITS) -> AsyncIterator[None]:
         """The right to use one connection to ``hop``; waits its turn."""
         places = limits.max_conn_per_host or MAX_PER_HOP
-        berth = self._berths.get((hop, places))
+        key = hop, places
+        berth = self._berths.get(key)
         if berth is None:
-            berth = self._berths[hop, places] = _Berth(anyio.Semaphore(places, fast_acquire=True))
+            berth = self._berths[key] = _Berth(anyio.Semaphore(places, fast_acquire=True))
         berth.users += 1
         try:
             async with berth.places, self._total:
@@ -118,7 +119,7 @@ class Pool:
         finally:
             berth.users -= 1
             if not berth.users:
-                del self._berths[hop, places]
+                del self._berths[key]
 
     def take(self, hop: Hop, limits: MtaLimits = _NO_LIMITS) -> Connection | None:
         """An idle connection to ``hop``, the one used last of those that may have more."""

@@ -187,3 +187,15 @@ async def test_a_smarthost_has_the_limits_that_are_said_for_it() -> None:
         for _ in range(3):
             await sender.outcome()
     assert len(sink.peers) == 4
+
+
+async def test_a_smarthost_of_a_table_has_its_own_limits_and_not_those_of_the_destination() -> None:
+    limits = Limits(
+        MtaLimits(), {"127.0.0.1": MtaLimits(session_mail_max=2), "example.org": MtaLimits(session_mail_max=1)}
+    )
+    async with RecordingSink() as sink:
+        action = Relay(name="relay", domain=InlineTable.of_mapping("hosts", {"example.org": f"127.0.0.1:{sink.port}"}))
+        async with house(action, more={"limits": limits}) as sender:
+            for _ in range(4):
+                await sender.outcome()
+    assert len(sink.peers) == 2
