@@ -79,15 +79,21 @@ def _load(source: Source, layout: Layout, macros: Mapping[str, str], host: Host)
     name = server_name(layout, host)
     try:
         assembled = assemble(bench, name)
+        _refuse(findings, path)
+        # What is doubtful is looked for only where nothing is wrong: rules name actions that are there then.
         check(bench, assembled, name)
     except TableUnavailable as error:
         # A table that was read a moment ago is gone already.
-        raise ConfigError(_in_order([*findings, Finding.at(Place(path), str(error))], path)) from error
-    errors = tuple(finding for finding in findings if not finding.is_warning)
-    if errors:
-        raise ConfigError(_in_order(errors, path))
+        findings.append(Finding.at(Place(path), str(error)))
+        _refuse(findings, path)
     notes.insert(0, f"server name: {name.name} ({name.origin})")
     return Loaded(assembled.config, _in_order(findings, path), tuple(notes))
+
+
+def _refuse(findings: Iterable[Finding], path: str) -> None:
+    errors = [finding for finding in findings if not finding.is_warning]
+    if errors:
+        raise ConfigError(_in_order(errors, path))
 
 
 def declared_tables(path: str, layout: Layout) -> Mapping[str, str]:

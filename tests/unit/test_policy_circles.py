@@ -136,3 +136,9 @@ def test_a_large_table_is_looked_through_in_part_and_says_so_to_who_wants_to_kno
     assert office(configured, f"a b\nb a\n{ordinary}y z\nz y\n") == ["aliases:1: a -> b -> a"]
     notes = configured.read(OFFICE).notes
     assert f"table aliases: only its first {MAX_ENTRIES} entries were searched for aliases that lead back" in notes
+
+
+def test_aliases_are_not_looked_through_while_a_rule_names_no_action(configured: Configured) -> None:
+    configured.write("aliases", "ann bob@example.net\nbob ann@example.net\n")
+    wrong = OFFICE.replace('match for any action "out"', 'match for any action "away"')
+    assert configured.errors(wrong) == ['5:22: no action "away" is declared; declared are: local, out']
