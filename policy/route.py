@@ -6,11 +6,16 @@ repairs mail that is already queued. Limits count on the route, whatever lanes l
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from policy.config import AnyAction, Config, Relay, Smarthost
 from spool.lane import Lane
 from spool.message import Destination
+
+#: Where a command or a file begins in a `local_key`: neither character is in the name of a user.
+_TARGET: Final = re.compile(r"[|/]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,12 @@ def local_key(destination: Destination) -> str:
     A user's mailbox and a command of the same user's .forward are reached in different ways, so they wait apart.
     """
     return destination.user + destination.target
+
+
+def leads_to_command(key: str) -> bool:
+    """Whether a local lane with this ``key`` is that of a command which an alias or a .forward names."""
+    where = _TARGET.search(key)
+    return where is not None and where.group() == "|"
 
 
 def route_of(config: Config, lane: Lane) -> Route | Unroutable:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policy.config import AnyAction, Command, ExpandOnly, ForwardOnly, Lmtp, Maildir, Mbox, Relay
+from policy.route import leads_to_command
 from spool.bodies import SmallBody
 from spool.ids import MessageId
 from spool.lane import Lane
@@ -44,7 +45,7 @@ def make_batches(lane: Lane, action: AnyAction | None, claimed: Sequence[Claimed
         case Relay():
             groups = _by_message(claimed)
         case Mbox() | Maildir() | Lmtp():
-            groups = _bounded(claimed, _MAILBOX)
+            groups = _bounded(claimed, _ALONE if leads_to_command(lane.key) else _MAILBOX)
         case Command() | ForwardOnly() | ExpandOnly() | None:
             groups = _bounded(claimed, _ALONE)
     return [Batch(lane, tuple(group)) for group in groups]

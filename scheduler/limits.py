@@ -97,6 +97,11 @@ def room_of(traffic: Traffic, limits: PolicyLimits) -> Room:
     return room
 
 
+def command_bounds(limits: PolicyLimits) -> Bounds:
+    """How many commands of one kind and user may run, whatever action they belong to."""
+    return _bounded(_COMMAND, limits.mda.max_session_per_user)
+
+
 def bounds_of(action: AnyAction | None, relay: str = "", limits: PolicyLimits | None = None) -> Bounds:
     """How many sessions a route by this action may have; None is the lane of reports.
 
@@ -118,7 +123,7 @@ def bounds_of(action: AnyAction | None, relay: str = "", limits: PolicyLimits | 
             return _capped(_MAILDIR, limits.mda.max_session_per_user)
         case Command() | ForwardOnly() | ExpandOnly():
             # The latter two have nothing but what aliases and .forward files name: commands and files.
-            return _bounded(_COMMAND, limits.mda.max_session_per_user)
+            return command_bounds(limits)
         case Lmtp():
             return _bounded(_LMTP, limits.mda.max_session_per_user)
 

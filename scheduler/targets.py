@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from policy.config import AnyAction, Config, LocalAction
-from policy.route import Route, Unroutable, route_of
-from scheduler.limits import Bounds, Traffic, bounds_of, traffic_of
+from policy.route import Route, Unroutable, leads_to_command, route_of
+from scheduler.limits import Bounds, Traffic, bounds_of, command_bounds, traffic_of
 from spool.lane import REPORTS, Lane
 
 #: The route of the lane of reports, which is no action's; also what their history says.
@@ -60,5 +60,8 @@ def target_of(config: Config, lane: Lane) -> Target | Unroutable:
         return route
     if isinstance(route.action, LocalAction) and not lane.key:
         return Unroutable(f'action "{lane.action}" delivers to users now, but this mail was queued for a relay')
-    bounds = bounds_of(route.action, route.relay, config.limits)
+    if isinstance(route.action, LocalAction) and leads_to_command(lane.key):
+        bounds = command_bounds(config.limits)
+    else:
+        bounds = bounds_of(route.action, route.relay, config.limits)
     return Target(route.name, route, route.action, traffic_of(route.action), bounds)

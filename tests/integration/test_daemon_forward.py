@@ -9,6 +9,7 @@ import smtplib
 import stat
 import tempfile
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,17 @@ def test_mail_goes_where_the_forward_says_as_its_user(daemon: Daemon, root: Path
     assert "Subject: hello" in (ann / "copy").read_text()
     assert "Subject: hello" in (ann / "piped").read_text()
     assert {os.stat(ann / name).st_uid for name in ("copy", "piped", "Maildir")} == {UID}
+
+
+def test_so_many_commands_of_a_forward_run_at_once_and_no_more(daemon: Daemon, root: Path) -> None:
+    write(root / "home/ann", '"|cat >/dev/null; echo 1 >>ran; sleep 0.2; echo -1 >>ran"\n')
+    with smtplib.SMTP("127.0.0.1", daemon.port) as client:
+        for _ in range(20):
+            client.sendmail("zoe@example.net", "ann@localhost", MESSAGE)
+    wait_for(lambda: not daemon.queue(), "an empty queue")
+    steps = [int(step) for step in (root / "home/ann/ran").read_text().split()]
+    assert len(steps) == 40
+    assert max(accumulate(steps)) <= 7
 
 
 def test_mail_is_held_back_while_the_home_is_sticky_and_refused_when_others_can_write(

@@ -10,7 +10,7 @@ from policy.config import AnyAction, Command, Maildir, Mbox, Relay
 from scheduler.batches import MAX_MESSAGES, MAX_OCTETS, MAX_RECIPIENTS, make_batches, octets_in_memory
 from spool.bodies import LargeBody
 from spool.files import SystemOps
-from spool.lane import REPORTS
+from spool.lane import REPORTS, Lane
 from spool.message import Batch
 from tests.tools.in_flight import LOCAL, Claim, claimed
 from tests.tools.spooled import RELAY
@@ -57,6 +57,23 @@ def test_a_single_message_above_the_bound_is_a_batch_of_its_own() -> None:
 def test_every_message_has_a_command_of_its_own() -> None:
     two = [claimed(Claim(1, lane=LOCAL)), claimed(Claim(2, lane=LOCAL))]
     assert names(make_batches(LOCAL, Command(name="local", command="true"), two)) == [["1.1"], ["2.1"]]
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("ann|vacation", [["1.1"], ["2.1"]]),
+        ("|/bin/cat", [["1.1"], ["2.1"]]),
+        ("/var/a|b", [["1.1", "2.1"]]),
+        ("ann/home/ann/copy", [["1.1", "2.1"]]),
+    ],
+)
+def test_commands_of_aliases_and_forwards_run_one_by_one_and_files_are_written_together(
+    key: str, expected: list[list[str]]
+) -> None:
+    lane = Lane("local", key)
+    two = [claimed(Claim(number, lane=lane)) for number in (1, 2)]
+    assert names(make_batches(lane, Maildir(name="local"), two)) == expected
 
 
 def test_reports_go_one_by_one() -> None:

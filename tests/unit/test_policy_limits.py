@@ -11,7 +11,10 @@ from policy.config import Command, Maildir, Mbox, Relay
 from policy.limits import Limits, MdaLimits, MtaLimits, SchedulerLimits
 from policy.tables.inline import InlineTable
 from scheduler.limits import Bounds, Traffic, bounds_of, room_of
+from scheduler.targets import Target, target_of
+from spool.lane import Lane
 from tests.tools.configured import Configured
+from tests.tools.in_flight import config_of
 
 RULE = "match for any reject\n"
 
@@ -100,6 +103,16 @@ def test_what_is_in_flight_is_bounded_by_the_scheduler_s_limit_but_for_reports()
 )
 def test_a_user_gets_what_the_limit_says_and_no_lock_is_waited_for(action: Command, bounds: Bounds) -> None:
     assert bounds_of(action, "ann", Limits(mda=MdaLimits(max_session_per_user=12))) == bounds
+
+
+@pytest.mark.parametrize(
+    ("key", "bounds"),
+    [("ann", Bounds(1, 1)), ("ann|vacation", Bounds(7, 7)), ("|/bin/cat", Bounds(7, 7)), ("/var/a", Bounds(1, 1))],
+)
+def test_commands_that_aliases_and_forwards_name_have_the_bounds_of_commands(key: str, bounds: Bounds) -> None:
+    found = target_of(config_of(Mbox(name="local")), Lane("local", key))
+    assert isinstance(found, Target)
+    assert found.bounds == bounds
 
 
 def test_a_domain_has_its_own_limit_of_connections() -> None:
