@@ -112,7 +112,10 @@ class _Replay:
                 rewritten = with_path(rcpt, screening.text)
                 recipient = read_rcpt(rewritten, self._origin.host, dsn=True, smtputf8=transaction.smtputf8)
             reply = await transaction.add_recipient(recipient)
-        if reply.is_permanent:
+        if reply == replies.TOO_MANY_RECIPIENTS:
+            # Those before it are as many whenever the file is read again.
+            transaction.refuse_recipient(recipient, replies.TOO_MANY_FOR_ONE_MESSAGE)
+        elif reply.is_permanent:
             transaction.refuse_recipient(recipient, reply)
         elif not reply.is_positive:
             raise Later(str(reply))

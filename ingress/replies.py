@@ -91,6 +91,7 @@ NEEDS_SMTPUTF8: Final = Reply(553, "5.6.7", "Non-ASCII addresses need the SMTPUT
 SENDER_REJECTED: Final = Reply(530, "5.7.1", "Sender rejected")
 TOO_MANY_MAILS: Final = Reply(452, "4.5.3", "Too many messages sent, start another session")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "4.5.3", "Too many recipients: Too many recipients")
+TOO_MANY_FOR_ONE_MESSAGE: Final = Reply(552, "5.5.3", "Too many recipients: send them another message")
 DECLARED_TOO_BIG: Final = Reply(552, "5.3.4", "Message too big for system: declared size exceeds the maximum")
 PARAMETER_SYNTAX: Final = Reply(501, "5.5.4", "Invalid command arguments: Options are KEYWORD or KEYWORD=VALUE")
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import anyio
 
@@ -38,6 +38,10 @@ from spool.reply import Reply
 from spool.settlement import will_be_told
 
 log = logging.getLogger(__name__)
+
+#: Envelopes beside one for each recipient: a thousand times the same user with a hundred targets in a .forward must not fill
+#: the memory and the spool. A single recipient may become more, see `policy.expand`.
+MAX_SURPLUS: Final = 10_000
 
 #: Decides about one recipient; raises `TableUnavailable`. `policy.admit.admit` is it.
 Admit: TypeAlias = Callable[[Config, Facts, Recipient], Awaitable[Admitted | Refused]]
@@ -125,7 +129,9 @@ class Transaction:
         return self._parameters.smtputf8
 
     async def add_recipient(self, recipient: Recipient) -> Reply:
-        """Ask policy about one more recipient."""
+        """Ask policy about one more recipient, unless those before it became too many envelopes (452 4.5.3)."""
+        if len(self._envelopes) - len(self._recipients) >= MAX_SURPLUS:
+            return replies.TOO_MANY_RECIPIENTS
         try:
             verdict = await self._admit(self.config, self._facts, recipient)
         except TableUnavailable as error:

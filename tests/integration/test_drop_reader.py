@@ -24,7 +24,7 @@ from spool.state import Kind
 from spool.writer import SpoolWriter
 from tests.tools.dropping import HEADER, MESSAGE, Drop
 from tests.tools.faults import FaultyOps, full
-from tests.tools.smtp_server import HOST
+from tests.tools.smtp_server import CROWD, HOST
 from tests.tools.spooled import HOUR, HandClock, take
 
 pytestmark = pytest.mark.anyio
@@ -76,6 +76,18 @@ async def test_the_number_of_recipients_is_not_limited(drop: Drop) -> None:
     drop.leave(rcpts=[f"<user{number}>" for number in range(5)])
     await drop.reader().look()
     assert len(await take(drop.spool)) == 5
+
+
+async def test_recipients_behind_a_crowd_of_envelopes_are_reported(drop: Drop, clock: HandClock) -> None:
+    drop.leave(rcpts=["<crowd>", "<crowd>", "<bob>"])
+    await drop.reader().look()
+    clock.advance(HOUR)
+    (report,) = [claimed for claimed in await take(drop.spool, 3 * CROWD) if claimed.envelope.kind is Kind.FAILED]
+    (line,) = await drop.spool.report_lines(report.envelope.id)
+    assert line.recipient.address.local == "bob"
+    assert isinstance(line.outcome, Failed)
+    assert line.outcome.reply.code == 552
+    assert drop.files() == []
 
 
 async def test_a_refused_recipient_is_reported_and_the_others_get_their_mail(drop: Drop, clock: HandClock) -> None:

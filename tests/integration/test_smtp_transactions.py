@@ -183,3 +183,13 @@ async def test_a_reload_changes_the_next_transaction_not_the_present(spool: Spoo
         server.config = replace(server.config, max_message_size=10)
         assert (await give(client, HEADER + b"\r\n")).startswith("250 ")
         assert (await client.ask("MAIL FROM:<ann@example.com> SIZE=100")).startswith("552 ")
+
+
+async def test_recipients_that_become_a_crowd_do_not_become_one_each_without_end(spool: SpoolWriter) -> None:
+    async with smtp_server(spool) as server, connected(server) as client:
+        await greet(client)
+        await client.ask("MAIL FROM:<ann@example.com>")
+        crowd = [await client.ask("RCPT TO:<crowd@here.example>") for _ in range(3)]
+    assert [reply[:9] for reply in crowd] == ["250 2.1.5", "250 2.1.5", "452 4.5.3"]
+    # Nor is policy bothered any more.
+    assert len(server.policy.asked) == 2

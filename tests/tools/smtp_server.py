@@ -12,7 +12,7 @@ import anyio
 from ingress.limits import Limits
 from ingress.listener import Ingress, Opening, bind
 from ingress.names import Names
-from ingress.transaction import Admit, House
+from ingress.transaction import MAX_SURPLUS, Admit, House
 from policy.admit import Admitted, Refused
 from policy.config import Config, Facts, Listener
 from policy.errors import TableUnavailable
@@ -43,6 +43,10 @@ class People(InlineTable):
 PEOPLE = People.of_mapping("creds", {"user": HASH})
 
 
+#: Envelopes that the recipient ``crowd`` becomes; two of them are more than a message may have beside its recipients.
+CROWD = MAX_SURPLUS // 2 + 1
+
+
 @dataclass
 class SimplePolicy:
     """Takes every recipient, but for those whose name says otherwise; remembers what it was asked."""
@@ -66,6 +70,8 @@ class SimplePolicy:
                 await self.gate.wait()
             case "two":
                 return Admitted((_envelope(recipient), _envelope(recipient)))
+            case "crowd":
+                return Admitted((_envelope(recipient),) * CROWD)
         return Admitted((_envelope(recipient),))
 
 
