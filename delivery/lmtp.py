@@ -97,7 +97,7 @@ class LmtpClient:
         await self._pool.aclose()
 
     def _hop(self, destination: str) -> Hop:
-        host, port = _host_and_port(destination)
+        host, port = host_and_port(destination)
         return Hop(host, port, RelayTls.LMTP, TlsTerms(verified=False), self._config().server_name)
 
     async def _give(self, hop: Hop, group: Sequence[Claimed], action: Lmtp, ledger: Ledger) -> None:
@@ -182,7 +182,8 @@ def _final(outcome: Outcome, *, dsn: bool) -> Outcome:
     return replace(outcome, dsn_passed_on=True) if dsn else replace(outcome, remote="")
 
 
-def _host_and_port(destination: str) -> tuple[str, int]:
+def host_and_port(destination: str) -> tuple[str, int]:
+    """The host, without brackets, and its port; of a Unix socket the path, and 0."""
     if destination.startswith("/"):
         return destination, 0
     host, colon, port = destination.rpartition(":")

@@ -173,6 +173,14 @@ def test_local_actions_are_what_was_said(configured: Configured) -> None:
     assert actions["server"] == Lmtp(name="server", destination="localhost:2424")
 
 
+@pytest.mark.parametrize(
+    "destination", ["localhost", "localhost:24", "192.0.2.1", "192.0.2.1:24", "[2001:db8::1]", "[::1]:24"]
+)
+def test_an_lmtp_server_is_a_host_or_address_with_or_without_a_port(configured: Configured, destination: str) -> None:
+    config = configured.load(with_rule(f'action "a" lmtp "{destination}"'))
+    assert config.actions["a"] == Lmtp(name="a", destination=destination)
+
+
 def test_a_relay_is_what_was_said(configured: Configured) -> None:
     pki = selfsigned(configured.layout.root, "client.example.org")
     certificates = "".join(
