@@ -38,12 +38,16 @@ def test_a_reload_changes_what_later_clients_meet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("sender", "is_marked"), [("spammer@example.org", True), ("ann@example.org", False)])
-def test_junk_is_marked_from_the_network_and_from_sendmail(tmp_path: Path, sender: str, is_marked: bool) -> None:
-    text = f"{JUNK}listen on socket filter spam\nlisten on 127.0.0.1 port $port filter spam\n{INBOX}"
+def test_junk_is_marked_and_sorted_from_the_network_and_from_sendmail(
+    tmp_path: Path, sender: str, is_marked: bool
+) -> None:
+    inbox = INBOX.replace("virtual", "junk virtual")
+    text = f"{JUNK}listen on socket filter spam\nlisten on 127.0.0.1 port $port filter spam\n{inbox}"
     with Daemon(tmp_path, text) as daemon:
         with smtplib.SMTP("127.0.0.1", daemon.port, timeout=10) as client:
             client.sendmail(sender, ["bob@example.org"], "Subject: x\r\n\r\nx\r\n")
         daemon.sendmail("-i", "-f", sender, "bob@example.org", message="Subject: x\n\nx\n")
         daemon.wait_queue(0)
-    messages = [path.read_text() for path in (tmp_path / "Maildir/new").iterdir()]
+    folder = "Maildir/.Junk/new" if is_marked else "Maildir/new"
+    messages = [path.read_text() for path in (tmp_path / folder).iterdir()]
     assert ["\nX-Spam: Yes\n" in message for message in messages] == [is_marked] * 2
