@@ -69,6 +69,12 @@ def leads_to_command(key: str) -> bool:
     return where is not None and where.group() == "|"
 
 
+def chooser_of(key: str) -> str:
+    """The user whose .forward or alias names the command or file of a local lane with this ``key``; empty for others."""
+    where = _TARGET.search(key)
+    return "" if where is None else key[: where.start()]
+
+
 def route_of(config: Config, lane: Lane) -> Route | Unroutable:
     """The route that ``lane`` has by ``config``."""
     action = config.actions.get(lane.action)

@@ -40,6 +40,9 @@ class Room:
     in_flight: int
     #: Octets of their bodies in memory.
     octets: int
+    #: Sessions for the commands and files that one user chose, whatever lanes they are in: somebody whose .forward has a
+    #: hundred slow commands has no more of them than somebody with one, and leaves the others theirs.
+    of_one_user: int = 7
 
 
 ROOM: Final = {
@@ -94,11 +97,11 @@ def room_of(traffic: Traffic, limits: PolicyLimits) -> Room:
     sessions = limits.mda.max_session if traffic is Traffic.LOCAL else None
     if sessions is not None:
         room = replace(room, sessions=sessions, strangers=sessions, probes=min(room.probes, sessions))
-    return room
+    return replace(room, of_one_user=command_bounds(limits).most)
 
 
 def command_bounds(limits: PolicyLimits) -> Bounds:
-    """How many commands of one kind and user may run, whatever action they belong to."""
+    """How many commands of one user may run, whatever action they belong to."""
     return _bounded(_COMMAND, limits.mda.max_session_per_user)
 
 

@@ -10,13 +10,13 @@ envelope, and by no second one before that has ended.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from policy.route import Unroutable
+from policy.route import Unroutable, chooser_of
 from scheduler.batches import make_batches, octets_in_memory
 from scheduler.limits import Limits, Room, RouteLoad
 from scheduler.ring import Ring
@@ -48,6 +48,8 @@ class LaneInHand:
     failed_at: int = -1
     #: Whether what is in flight is the probe of a failing route.
     is_probing: bool = False
+    #: The user who chose its command or file; empty for other lanes.
+    chooser: str = ""
     waiting: deque[Batch] = field(default_factory=deque)
     #: Envelopes claimed and not yet recorded, waiting ones included.
     in_flight: int = 0
@@ -88,6 +90,7 @@ class Pool:
         #: Mail is due that finds no room: whoever makes room should have more claimed. The same for strangers' room.
         self.is_short = False
         self._strangers_are_short = False
+        self._choosers_are_short = False
         #: Batches being tried, envelopes claimed and not yet recorded.
         self.sessions = 0
         self.in_flight = 0
@@ -99,6 +102,9 @@ class Pool:
         #: Batches that wait for a session, and octets of all bodies in memory.
         self._waiting = 0
         self._octets = 0
+        #: Of the lanes with a chooser: batches that wait, and sessions.
+        self._waiting_for: Counter[str] = Counter()
+        self._sessions_for: Counter[str] = Counter()
         self._rings: dict[tuple[str, bool], Ring] = {}
         self._hand: dict[int, LaneInHand] = {}
         #: Lanes with waiting batches, in the order of their turns.
@@ -128,17 +134,22 @@ class Pool:
     def orders(self) -> list[Order]:
         """What to claim now, shared out among the lanes that want something."""
         budget = self._budget()
+        self._choosers_are_short = False
         wanting = list(islice(self._wanting(), budget + 1))
         self.is_short = len(wanting) > budget or not (budget or self.is_paused)
         share = min(CLAIM_FROM_LANE, max(1, budget // max(1, len(wanting))))
         strangers = self._room_for_strangers()
         self._strangers_are_short = strangers < self.room.strangers
         orders = []
+        promised: Counter[str] = Counter()
         for ring, due, target in wanting[:budget]:
             room = 1 if ring.failing else share
             if self._is_stranger(ring, target):
                 room = min(room, target.bounds.first, strangers)
                 strangers -= room
+            if chooser := chooser_of(due.lane.key):
+                room = min(room, self._room_for(chooser) - promised[chooser])
+                promised[chooser] += room
             if room:
                 orders.append(Order(due, target, room, ring))
         return orders
@@ -157,7 +168,21 @@ class Pool:
         if not lane.waiting:
             self._line.append(lane)
         lane.waiting.extend(batches)
-        self._waiting += len(batches)
+        self._waits(lane, len(batches))
+
+    def _waits(self, lane: LaneInHand, batches: int) -> None:
+        """So many more batches wait for a session, or less."""
+        self._waiting += batches
+        if lane.chooser:
+            self._waiting_for[lane.chooser] += batches
+            if not self._waiting_for[lane.chooser]:
+                del self._waiting_for[lane.chooser]
+
+    def _room_for(self, chooser: str) -> int:
+        """How much more may be claimed for commands and files of one user."""
+        room = CLAIMED_AHEAD * self.room.of_one_user - self._waiting_for[chooser]
+        self._choosers_are_short = self._choosers_are_short or room <= 0
+        return max(0, room)
 
     def _budget(self) -> int:
         if self.is_paused or self._octets >= self.room.octets:
@@ -197,6 +222,8 @@ class Pool:
             return None
         if strangers_wait and self._is_stranger(ring, target):
             return None
+        if (chooser := chooser_of(due.lane.key)) and not self._room_for(chooser):
+            return None
         lane = self._hand.get(due.id)
         if lane is None:
             return target
@@ -208,7 +235,7 @@ class Pool:
         lane = self._hand.get(due.id)
         if lane is None:
             load = self._limits.open(target.name, target.bounds)
-            lane = self._hand[due.id] = LaneInHand(due.id, due.lane, target, load)
+            lane = self._hand[due.id] = LaneInHand(due.id, due.lane, target, load, chooser=chooser_of(due.lane.key))
             if order.ring.failing:
                 lane.failures, lane.is_probing = due.failures, True
                 self._probes += 1
@@ -234,6 +261,8 @@ class Pool:
         return None
 
     def _may_have_session(self, lane: LaneInHand) -> bool:
+        if lane.chooser and self._sessions_for[lane.chooser] >= self.room.of_one_user:
+            return False
         is_known = lane.load.is_proven or lane.is_probing
         return lane.load.free > 0 and (is_known or self._strangers < self.room.strangers)
 
@@ -241,8 +270,10 @@ class Pool:
         is_stranger = not (lane.load.is_proven or lane.is_probing)
         lane.load.running += 1
         self._strangers += is_stranger
-        self._waiting -= 1
+        self._waits(lane, -1)
         self.sessions += 1
+        if lane.chooser:
+            self._sessions_for[lane.chooser] += 1
         return Job(lane, lane.target, lane.load, batch, is_stranger)
 
     def session_ended(self, job: Job) -> None:
@@ -251,12 +282,16 @@ class Pool:
         job.load.unrecorded += 1
         self._strangers -= job.is_stranger
         self.sessions -= 1
+        if chooser := job.lane.chooser:
+            self._sessions_for[chooser] -= 1
+            if not self._sessions_for[chooser]:
+                del self._sessions_for[chooser]
 
     def is_hungry(self, job: Job) -> bool:
         """Whether more should be claimed now that this batch has ended."""
         if self.is_short:
             return self._budget() > 0
-        if job.is_stranger and self._strangers_are_short:
+        if (job.is_stranger and self._strangers_are_short) or (job.lane.chooser and self._choosers_are_short):
             return True
         more = self._rings.get((job.lane.lane.action, False), ())
         return len(job.lane.waiting) < job.load.allowed and job.lane.id in more
@@ -279,7 +314,7 @@ class Pool:
         """Take what waits for a session away from it; it is on its way back to the spool."""
         batches = list(lane.waiting)
         lane.waiting.clear()
-        self._waiting -= len(batches)
+        self._waits(lane, -len(batches))
         if batches:
             self._line.remove(lane)
         return batches

@@ -339,3 +339,43 @@ def test_no_more_batches_wait_than_keep_the_sessions_busy() -> None:
     assert ordered(desk) == {}
     assert len(desk.jobs()) == 5
     assert len(ordered(desk)) == 5
+
+
+def test_commands_that_one_user_chose_leave_the_other_users_their_sessions() -> None:
+    desk = Desk(Room(sessions=50, strangers=50, probes=2, in_flight=1000, octets=1 << 20, of_one_user=7))
+    due = dict.fromkeys(range(60), 3)
+    for number in due:
+        # The first forty are ann's, one for each of her commands.
+        key = f"ann|slow {number}" if number < 40 else f"user{number}|fast"
+        desk.pool.see(DueLane(number, Lane("mx", key), 0, 0))
+    jobs = []
+    while orders := desk.pool.orders():
+        for order in orders:
+            desk.give(order, due[order.due.id])
+        jobs += desk.jobs()
+    assert sum(job.lane.chooser == "ann" for job in jobs) == 7
+    assert {job.lane.chooser for job in jobs} == {"ann"} | {f"user{number}" for number in range(40, 60)}
+
+
+def test_commands_that_one_user_chose_are_all_run_in_the_end() -> None:
+    desk = Desk(Room(sessions=5, strangers=5, probes=2, in_flight=1000, octets=1 << 20, of_one_user=2))
+    for number in range(40):
+        desk.pool.see(DueLane(number, Lane("mx", f"ann|{number}"), 0, 0))
+    run: list[int] = []
+    claimed_lanes: set[int] = set()
+
+    def claim() -> None:
+        for order in desk.pool.orders():
+            desk.give(order, order.due.id not in claimed_lanes)
+            claimed_lanes.add(order.due.id)
+
+    claim()
+    while len(run) < 40:
+        jobs = desk.jobs()
+        assert 0 < len(jobs) <= 2
+        for job in jobs:
+            run.append(job.lane.id)
+            desk.finish(job)
+            if desk.pool.is_hungry(job):
+                claim()
+    assert sorted(run) == list(range(40))
