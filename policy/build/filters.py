@@ -49,14 +49,18 @@ def filters_of(bench: Workbench, options: Options) -> tuple[Filter, ...]:
 def _chained(bench: Workbench, chain: ChainStatement, within: tuple[str, ...]) -> list[Filter]:
     found: list[Filter] = []
     within = (*within, chain.name.text)
+    seen: set[str] = set()
     for word in _names(bench, chain.names):
         statement = bench.script.filters.get(word.text)
         if word.text in within:
             bench.complain(word.place, f'chain "{word.text}" would hold itself')
+        elif word.text in seen:
+            bench.complain(word.place, f'"{word.text}" twice in chain "{chain.name.text}"')
         elif isinstance(statement, ChainStatement):
             found += _chained(bench, statement, within)
         elif _is_declared(bench, word):
             found += bench.filters.get(word.text, ())
+        seen.add(word.text)
     return found
 
 
