@@ -21,6 +21,8 @@ from spool.files import Ops, SystemOps
 
 #: What a database made of standard input may be read by, less the umask.
 _ORDINARY_MODE: Final = 0o644
+#: A database is never run, nor anybody else by it.
+_READERS_AND_WRITERS: Final = 0o666
 
 
 def build(
@@ -45,14 +47,29 @@ def build(
 
 
 def _admit_readers(descriptor: int, path: str, source: str) -> None:
-    for example in (path, source):
-        with contextlib.suppress(FileNotFoundError):
-            status = os.stat(example)
-            own = os.fstat(descriptor)
-            if (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):
-                os.fchown(descriptor, status.st_uid, status.st_gid)
-            os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
-            return
+    status = _of_old(path) or _of_source(source)
+    if status is not None:
+        own = os.fstat(descriptor)
+        if (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):
+            os.fchown(descriptor, status.st_uid, status.st_gid)
+        os.fchmod(descriptor, status.st_mode & _READERS_AND_WRITERS)
+        return
     umask = os.umask(0)
     os.umask(umask)
     os.fchmod(descriptor, _ORDINARY_MODE & ~umask)
+
+
+def _of_old(path: str) -> os.stat_result | None:
+    """The database that is replaced, if it says who may read: in a folder for everybody, anybody may have planted it."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    owners = os.geteuid(), os.stat(os.path.dirname(path) or ".").st_uid
+    return status if stat.S_ISREG(status.st_mode) and status.st_uid in owners else None
+
+
+def _of_source(source: str) -> os.stat_result | None:
+    with contextlib.suppress(FileNotFoundError):
+        return os.stat(source)
+    return None

@@ -19,6 +19,9 @@ from policy.errors import PolicyError
 from spool.address import Address, AddressSyntaxError, parse_address
 from spool.reply import EnhancedStatus, Reply
 
+#: Targets of one value, duplicates among them: more than can ever be destinations, and each costs time at every RCPT.
+MAX_TARGETS: Final = 20_000
+
 _ERROR: Final = re.compile(r":?error:([45][0-9]{2}) (\S.*)")
 _INCLUDE: Final = re.compile(r":?include:(/.*)")
 _USER: Final = re.compile(r"[\w.+-]{1,255}")
@@ -83,7 +86,9 @@ Target: TypeAlias = MailboxTarget | UserTarget | DirectTarget | ErrorTarget | In
 
 
 def parse_targets(value: str) -> tuple[Target, ...]:
-    """The targets of ``value``, at least one."""
+    """The targets of ``value``, at least one and at most `MAX_TARGETS`."""
+    if value.count(",") >= MAX_TARGETS:
+        raise TargetSyntaxError(f"more than {MAX_TARGETS} targets")
     if bad := _CONTROL.search(value.replace("\t", " ")):
         raise TargetSyntaxError(f"control character 0x{ord(bad.group()):02x}")
     targets = tuple(_target(text) for text in _split(value) if text)

@@ -320,6 +320,15 @@ async def test_an_included_list_is_read_line_by_line_and_bad_lines_are_passed_ov
     assert await ends(hybrid(configured, "all :include:/list\n"), "all@localhost") == ["ann", "bob", "zoe@example.net"]
 
 
+async def test_a_bad_line_of_an_included_list_is_not_shown_in_the_log(
+    configured: Configured, caplog: pytest.LogCaptureFixture
+) -> None:
+    (Path(configured.layout.root) / "list").write_text("ann\nroot:$6$secret:19000::\n")
+    await ends(hybrid(configured, "all :include:/list\n"), "all@localhost")
+    assert "list:2: no list of targets" in caplog.text
+    assert "secret" not in caplog.text
+
+
 async def test_an_included_list_that_is_gone_is_trouble_for_now(configured: Configured) -> None:
     with pytest.raises(TableUnavailable):
         await ask(hybrid(configured, "all include:/nowhere\n"), "all@localhost")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from policy.tables.patterns import Wildcards, glob_matches
 from policy.tables.services import split_tag
 from policy.target import (
+    MAX_TARGETS,
     DirectTarget,
     ErrorTarget,
     IncludeTarget,
@@ -131,3 +132,9 @@ def test_a_tag_begins_at_the_first_delimiter(user: str, expected: tuple[str, str
 def test_many_patterns_mean_what_each_of_them_means(patterns: list[str], text: str) -> None:
     starred = [each for each in patterns if "*" in each]
     assert Wildcards(starred).match(text) is any(glob_matches(each, text) for each in starred)
+
+
+def test_a_value_that_wants_a_list_server_is_no_list_of_targets() -> None:
+    assert len(parse_targets(", ".join(["ann"] * MAX_TARGETS))) == MAX_TARGETS
+    with pytest.raises(TargetSyntaxError, match="more than 20000 targets"):
+        parse_targets(", ".join(["ann"] * (MAX_TARGETS + 1)))

@@ -191,6 +191,27 @@ DB_CONFIG = (
 )
 
 
+def test_no_planted_link_says_who_may_read_a_map(run: Run, tmp_path: Path) -> None:
+    table, planted = tmp_path / "table", tmp_path / "planted"
+    table.write_text("a b\n")
+    table.chmod(0o600)
+    planted.touch()
+    planted.chmod(0o4777)
+    (tmp_path / "table.db").symlink_to(planted)
+    assert run(makemap, table).status == 0
+    assert not (tmp_path / "table.db").is_symlink()
+    assert (tmp_path / "table.db").stat().st_mode & 0o7777 == 0o600
+
+
+def test_a_map_is_never_a_program(run: Run, tmp_path: Path) -> None:
+    table, old = tmp_path / "table", tmp_path / "table.db"
+    table.write_text("a b\n")
+    old.touch()
+    old.chmod(0o6755)
+    assert run(makemap, table).status == 0
+    assert old.stat().st_mode & 0o7777 == 0o644
+
+
 def test_the_database_of_aliases_is_built_before_it_is_there(run: Run, conf: Path) -> None:
     (conf / "smtpd.conf").write_text(DB_CONFIG)
     (conf / "aliases").write_text("Root: ann\nwww: root\n")
