@@ -96,6 +96,11 @@ class Kind(enum.Enum):
     BAD = "error"
 
 
+#: Each token is asked for its kind many times, and an enum's own names take ten times as long to be found.
+WORD, QUOTED, KEYWORD, NUMBER = Kind.WORD, Kind.QUOTED, Kind.KEYWORD, Kind.NUMBER
+MARK, NEWLINE, END, BAD = Kind.MARK, Kind.NEWLINE, Kind.END, Kind.BAD
+
+
 class Source:
     """One file's text, and where its lines begin."""
 
@@ -144,7 +149,7 @@ class Token(NamedTuple):
     @property
     def is_string(self) -> bool:
         """Whether the grammar's strings may be written so: quoted, or a word that is no keyword."""
-        return self.kind is Kind.WORD or self.kind is Kind.QUOTED
+        return self.kind is WORD or self.kind is QUOTED
 
 
 @dataclass(slots=True)
@@ -189,9 +194,6 @@ class _Reading:
     def __post_init__(self) -> None:
         self.is_plain = not _CONTROL_BUT_LINE_END.search(self.text)
 
-    def offset(self, index: int) -> int:
-        return self.used_at if index < self.value_end else index + self.shift
-
     def expand(self, value: str, used_at: int) -> None:
         self.text, self.shift = value + self.text[self.position :], self.shift + self.position - len(value)
         self.position, self.value_end, self.used_at = 0, len(value), used_at
@@ -225,11 +227,17 @@ class Lexer:
             assert found is not None
             kind = found.lastgroup or ""
             text = found[kind]
-            start, reading.position = found.span(kind)
-            offset = reading.offset(start)
+            # Every token ends where the match does.
+            reading.position = found.end()
+            start = reading.position - len(text)
+            offset = reading.used_at if start < reading.value_end else start + reading.shift
             if kind == "word" and reading.is_plain and "\\" not in text and len(text) <= _SURELY_SHORT:
                 # What most tokens are needs no further look.
-                return Token(Kind.KEYWORD if text in KEYWORDS else Kind.WORD, text, reading.source, offset)
+                return Token(KEYWORD if text in KEYWORDS else WORD, text, reading.source, offset)
+            if kind == "newline":
+                return Token(NEWLINE, "", reading.source, offset)
+            if kind == "mark":
+                return Token(MARK, text.removeprefix("\\"), reading.source, offset)
             if kind == "macro" and start < reading.value_end:
                 # A value's own dollar means nothing: values are not expanded again.
                 kind = "stray"
@@ -244,7 +252,7 @@ class Lexer:
             return None
         is_included = len(self._readings) > 1
         reading.is_ended = is_included
-        return Token(Kind.NEWLINE if is_included else Kind.END, "", reading.source, len(reading.source.text))
+        return Token(NEWLINE if is_included else END, "", reading.source, len(reading.source.text))
 
     def _token(self, reading: _Reading, kind: str, text: str, offset: int) -> Token | None:
         match kind:
@@ -253,22 +261,18 @@ class Lexer:
             case "comment":
                 self._doubt_comment(reading, text, offset)
                 return None
-            case "newline":
-                return Token(Kind.NEWLINE, "", reading.source, offset)
-            case "mark":
-                return Token(Kind.MARK, text.removeprefix("\\"), reading.source, offset)
             case "number":
-                return Token(Kind.NUMBER, text, reading.source, offset)
+                return Token(NUMBER, text, reading.source, offset)
             case "word":
                 return _checked(_word(reading, text, offset))
             case "quote":
                 quoted = _checked(_quoted(reading, text[-1], offset))
-                if "$" in quoted.text and quoted.kind is Kind.QUOTED:
+                if "$" in quoted.text and quoted.kind is QUOTED:
                     self._doubt_macros(quoted)
                 return quoted
             case "macro":
                 return self._macro(reading, text, offset)
-        return Token(Kind.BAD, _stray_message(text), reading.source, offset)
+        return Token(BAD, _stray_message(text), reading.source, offset)
 
     def _doubt_comment(self, reading: _Reading, text: str, offset: int) -> None:
         place = reading.source.place(offset)
@@ -292,7 +296,7 @@ class Lexer:
         name = text.removeprefix("\\")[1:]
         value = self.macros.get(name)
         if value is None:
-            return Token(Kind.BAD, _undefined(name, self.macros), reading.source, offset)
+            return Token(BAD, _undefined(name, self.macros), reading.source, offset)
         reading.expand(value, offset)
         return None
 
@@ -311,28 +315,28 @@ def _word(reading: _Reading, text: str, offset: int) -> Token:
     if "\\" in text:
         text = _WORD_ESCAPE.sub(lambda match: match.group(1) or "", text)
         if _NUMBER.fullmatch(text) and _ENDS_NUMBER.match(reading.text, reading.position):
-            return Token(Kind.NUMBER, text, reading.source, offset)
-    return Token(Kind.KEYWORD if text in KEYWORDS else Kind.WORD, text, reading.source, offset)
+            return Token(NUMBER, text, reading.source, offset)
+    return Token(KEYWORD if text in KEYWORDS else WORD, text, reading.source, offset)
 
 
 def _quoted(reading: _Reading, quote: str, offset: int) -> Token:
     found = _QUOTED[quote].match(reading.text, reading.position)
     if found is None:
         reading.position = len(reading.text)
-        return Token(Kind.BAD, f"this quoted string has no end: {quote} is missing", reading.source, offset)
+        return Token(BAD, f"this quoted string has no end: {quote} is missing", reading.source, offset)
     reading.position = found.end()
     text = found.group(1)
     spans_lines = "\n" in text
     if "\\" in text or spans_lines:
         text = _QUOTED_ESCAPE[quote].sub(lambda match: match.group(1) or "", text)
-    return Token(Kind.QUOTED, text, reading.source, offset, spans_lines)
+    return Token(QUOTED, text, reading.source, offset, spans_lines)
 
 
 def _checked(token: Token) -> Token:
     if len(token.text) > _SURELY_SHORT and len(token.text.encode(errors="replace")) > MAX_TOKEN_OCTETS:
-        return Token(Kind.BAD, f"this string is longer than {MAX_TOKEN_OCTETS} octets", token.source, token.offset)
-    if token.kind is not Kind.BAD and (bad := _CONTROL.search(token.text)):
-        return Token(Kind.BAD, _control_message(bad.group()), token.source, token.offset)
+        return Token(BAD, f"this string is longer than {MAX_TOKEN_OCTETS} octets", token.source, token.offset)
+    if token.kind is not BAD and (bad := _CONTROL.search(token.text)):
+        return Token(BAD, _control_message(bad.group()), token.source, token.offset)
     return token
 
 

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from policy.errors import Place
 from policy.grammar.cursor import Cursor
 from policy.grammar.syntax import Argument, Given, LiteralTable, NamedTable, Number, Options, TableUse, Word
 from policy.grammar.vocabulary import (
@@ -19,7 +18,7 @@ from policy.grammar.vocabulary import (
     Option,
     Takes,
 )
-from policy.lexer import Kind
+from policy.lexer import END, KEYWORD, NUMBER, QUOTED, WORD, Token
 from policy.suggestion import did_you_mean
 
 #: Whose options a word may be that stands in the wrong place.
@@ -41,7 +40,7 @@ _A_TABLE: Final = 'a table (<name>, { "a", "b" } or a string)'
 def delay(cursor: Cursor) -> Number:
     """Digits and one of ``s m h d``, at least 1; in milliseconds."""
     what = "a delay such as 90s, 30m, 4h or 5d"
-    if cursor.token.kind is Kind.NUMBER:
+    if cursor.token.kind is NUMBER:
         cursor.fail(cursor.token.place, f'"{cursor.token.text}" has no unit: expected {what}')
     word = cursor.string(what)
     match = _DELAY.fullmatch(word.text)
@@ -95,7 +94,7 @@ def port(cursor: Cursor) -> Number:
 
 def table(cursor: Cursor, what: str = _A_TABLE) -> TableUse:
     """``<name>``, ``{ ... }`` or a string, which is a list of one."""
-    start = cursor.token.place
+    start = cursor.token
     if cursor.accept_mark("<"):
         name = cursor.string('the name of a table after "<"')
         if not cursor.accept_mark(">"):
@@ -104,12 +103,12 @@ def table(cursor: Cursor, what: str = _A_TABLE) -> TableUse:
     if cursor.at_mark("{"):
         return literal(cursor)
     word = cursor.string(what)
-    return LiteralTable((word,), (), word.place)
+    return LiteralTable((word,), (), word.at)
 
 
 def literal(cursor: Cursor) -> LiteralTable:
     """``{ a, b }`` or ``{ a = b, c = d }``; commas and line ends separate, and nothing but them is needed."""
-    start = cursor.token.place
+    start = cursor.token
     cursor.advance()
     keys: list[Word] = []
     values: list[Word] = []
@@ -145,11 +144,11 @@ def options(cursor: Cursor, known: Mapping[str, Option], owner: str, ends: tuple
 def option(cursor: Cursor, known: Mapping[str, Option], owner: str, noun: str = "option") -> Given:
     """One word of ``known`` with what it takes; messages call it the ``noun`` of ``owner``."""
     token = cursor.token
-    if token.kind is Kind.QUOTED and token.text in known:
+    if token.kind is QUOTED and token.text in known:
         cursor.fail(token.place, f'"{token.text}" is {_a(noun)} of {owner} only without quotes')
     if cursor.at_mark(","):
         cursor.fail(token.place, f"no comma stands between the words of {owner}: blanks do")
-    if token.kind not in (Kind.KEYWORD, Kind.WORD):
+    if token.kind not in (KEYWORD, WORD):
         cursor.fail_expecting(f"{_a(noun)} of {owner} ({', '.join(_supported(known))})")
     if token.text not in known:
         cursor.fail(token.place, f'unknown {noun} "{token.text}" of {owner}{_hint(token.text, known)}')
@@ -162,7 +161,7 @@ def option(cursor: Cursor, known: Mapping[str, Option], owner: str, noun: str = 
     modifier = cursor.accept_word(spec.modifier) if spec.modifier else None
     if modifier and spec.modifier_later:
         cursor.complain(modifier.place, f'not supported yet: "{spec.word} {spec.modifier}" ({spec.modifier_later})')
-    return Given(spec.word, token.place, argument, modifier is not None, is_regex=is_regex)
+    return Given(spec.word, token, argument, modifier is not None, is_regex=is_regex)
 
 
 def _supported(known: Mapping[str, Option]) -> list[str]:
@@ -186,17 +185,17 @@ def _already(group: str, word: str, before: str, owner: str) -> str:
     return f'"{word}" twice in {owner}' if word == before else f'{group} of {owner} is given already, by "{before}"'
 
 
-def _element(cursor: Cursor, opened: Place) -> Word:
-    if cursor.token.kind is Kind.END or (cursor.at_line_start and cursor.at_word(*DIRECTIVES)):
-        cursor.fail(opened, f'this "{{" is not closed: expected "}}" before {cursor.described()}')
+def _element(cursor: Cursor, opened: Token) -> Word:
+    if cursor.token.kind is END or (cursor.at_line_start and cursor.at_word(*DIRECTIVES)):
+        cursor.fail(opened.place, f'this "{{" is not closed: expected "}}" before {cursor.described()}')
     return cursor.string('an element of the table, or "}"')
 
 
 def _number_as_word(cursor: Cursor) -> Word | None:
-    if cursor.token.kind is not Kind.NUMBER:
+    if cursor.token.kind is not NUMBER:
         return None
     token = cursor.advance()
-    return Word(token.text, token.place)
+    return Word(token.text, token)
 
 
 def _service_port(name: str) -> int:

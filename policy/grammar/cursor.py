@@ -14,14 +14,14 @@ from typing import Final, NoReturn
 from policy.errors import Finding, Place
 from policy.grammar.syntax import Word
 from policy.grammar.vocabulary import DIRECTIVES
-from policy.lexer import Kind, Lexer, Token
+from policy.lexer import BAD, END, KEYWORD, MARK, NEWLINE, NUMBER, WORD, Lexer, Token
 
 #: A configuration with more errors than this is not one; the first ones are what helps.
 MAX_FINDINGS: Final = 200
 
 _QUOTING_HINTS: Final = {
-    Kind.KEYWORD: ", which is a word of the language (in quotes it would be a name)",
-    Kind.NUMBER: " (in quotes it would be a string)",
+    KEYWORD: ", which is a word of the language (in quotes it would be a name)",
+    NUMBER: " (in quotes it would be a string)",
 }
 
 _INDENTED: Final = re.compile(r"\r?\n[ \t]+!?[ \t]*([a-z-]+)")
@@ -50,27 +50,27 @@ class Cursor:
     @property
     def at_end(self) -> bool:
         """Whether nothing is left, or so much was wrong that the rest does not matter."""
-        return self.token.kind is Kind.END or len(self._findings) >= MAX_FINDINGS
+        return self.token.kind is END or len(self._findings) >= MAX_FINDINGS
 
     @property
     def at_line_end(self) -> bool:
         """Whether the directive ends here."""
-        return self.token.kind in (Kind.NEWLINE, Kind.END)
+        return self.token.kind in (NEWLINE, END)
 
     def advance(self) -> Token:
         """Take the next token."""
         token = self.token
-        if token.kind is Kind.MARK:
+        if token.kind is MARK:
             self._depth += (token.text == "{") - (token.text == "}")
         elif token.spans_lines:
             self._long_quote = token
-        self.at_line_start = token.kind is Kind.NEWLINE
+        self.at_line_start = token.kind is NEWLINE
         self.token = self.lexer.next()
         return token
 
     def at_mark(self, *marks: str) -> bool:
         """Whether the next token is one of these marks."""
-        return self.token.kind is Kind.MARK and self.token.text in marks
+        return self.token.kind is MARK and self.token.text in marks
 
     def accept_mark(self, *marks: str) -> bool:
         """Take one of these marks if it is next."""
@@ -81,7 +81,7 @@ class Cursor:
 
     def at_word(self, *words: str) -> bool:
         """Whether the next token is one of these words, unquoted."""
-        return self.token.kind in (Kind.KEYWORD, Kind.WORD) and self.token.text in words
+        return self.token.kind in (KEYWORD, WORD) and self.token.text in words
 
     def accept_word(self, *words: str) -> Token | None:
         """Take one of these words, unquoted, if it is next."""
@@ -92,17 +92,17 @@ class Cursor:
         if not self.token.is_string:
             self.fail_expecting(what)
         token = self.advance()
-        return Word(token.text, token.place)
+        return Word(token.text, token)
 
     def goes_on(self, *words: str) -> bool:
         """At the end of a line: whether the next one is indented and begins with one of these."""
         token = self.token
-        found = _INDENTED.match(token.source.text, token.offset) if token.kind is Kind.NEWLINE else None
+        found = _INDENTED.match(token.source.text, token.offset) if token.kind is NEWLINE else None
         return found is not None and found[1] in words
 
     def skip_newlines(self) -> None:
         """Take every end of line that is next."""
-        while self.token.kind is Kind.NEWLINE:
+        while self.token.kind is NEWLINE:
             self.advance()
 
     def end_directive(self) -> None:
@@ -142,19 +142,16 @@ class Cursor:
     def fail_expecting(self, what: str) -> NoReturn:
         """Give the directive up, because the next token is not ``what``."""
         token = self.token
-        if token.kind is Kind.BAD:
+        if token.kind is BAD:
             self.fail(token.place, token.text)
         self.fail(token.place, f"expected {what}, found {self.described()}{_QUOTING_HINTS.get(token.kind, '')}")
 
     def described(self) -> str:
         """The next token in words."""
-        match self.token.kind:
-            case Kind.NEWLINE | Kind.END:
-                return f"the {self.token.kind.value}"
-            case Kind.NUMBER:
-                return f"the number {self.token.text}"
-            case _:
-                return f'"{self.token.text}"'
+        kind, text = self.token.kind, self.token.text
+        if kind in (NEWLINE, END):
+            return f"the {kind.value}"
+        return f"the number {text}" if kind is NUMBER else f'"{text}"'
 
     def _begin_anew(self) -> None:
         self._depth = 0

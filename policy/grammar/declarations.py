@@ -7,7 +7,7 @@ from policy.grammar.arguments import literal, option, options
 from policy.grammar.cursor import Cursor
 from policy.grammar.syntax import ActionStatement, ListenStatement, Script, TableStatement, Word
 from policy.grammar.vocabulary import LISTEN_OPTIONS, LOCAL_OPTIONS, METHODS, RELAY_OPTIONS, SOCKET_OPTIONS
-from policy.lexer import Kind
+from policy.lexer import KEYWORD, WORD
 
 
 def listen(cursor: Cursor, script: Script, place: Place) -> None:
@@ -60,7 +60,7 @@ def action(cursor: Cursor, script: Script, _place: Place) -> None:
         cursor.fail(
             cursor.token.place, 'since OpenSMTPD 6.4 the method stands alone: mbox instead of "deliver to mbox"'
         )
-    if cursor.token.kind not in (Kind.WORD, Kind.KEYWORD):
+    if cursor.token.kind not in (WORD, KEYWORD):
         cursor.fail_expecting(f"what the action does ({', '.join(METHODS)})")
     method = option(cursor, METHODS, "an action", "method")
     if method.word == "mda":

@@ -11,7 +11,7 @@ from policy.grammar.arguments import option
 from policy.grammar.cursor import Cursor
 from policy.grammar.syntax import Given, RuleStatement, Script, Word
 from policy.grammar.vocabulary import CONDITIONS, FOR_FORMS, FROM_FORMS, LOCAL_OPTIONS, METHODS, RELAY_OPTIONS
-from policy.lexer import Kind, Token
+from policy.lexer import KEYWORD, QUOTED, WORD, Token
 from policy.suggestion import did_you_mean
 from policy.tables.patterns import network_of
 
@@ -59,7 +59,7 @@ def _join(cursor: Cursor, draft: _Draft) -> None:
 def _part(cursor: Cursor, draft: _Draft) -> None:
     negated = cursor.accept_mark("!")
     token = cursor.token
-    read = _READERS.get(token.text) if token.kind in (Kind.KEYWORD, Kind.WORD) else None
+    read = _READERS.get(token.text) if token.kind in (KEYWORD, WORD) else None
     if read is None:
         _fail_part(cursor)
     _see(cursor, draft, token.text, token)
@@ -69,7 +69,7 @@ def _part(cursor: Cursor, draft: _Draft) -> None:
 
 
 def _part_hint(token: Token) -> str:
-    if token.kind is Kind.QUOTED:
+    if token.kind is QUOTED:
         is_quoted_part = token.text in _READERS
         return " in quotes" if is_quoted_part else '; the name of an action stands behind "action"'
     if token.text in METHODS or token.text in _FORMER_METHODS:

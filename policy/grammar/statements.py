@@ -15,7 +15,7 @@ from policy.grammar.filter import filter_line
 from policy.grammar.former import refuse_former
 from policy.grammar.syntax import Script, Word
 from policy.grammar.vocabulary import DIRECTIVES, LATER
-from policy.lexer import Kind, Lexer, Macros, Source, Token
+from policy.lexer import KEYWORD, NEWLINE, Lexer, Macros, Source, Token
 from policy.suggestion import did_you_mean
 
 #: Files within files; one that includes itself ends here.
@@ -48,7 +48,7 @@ def read_script(source: Source, macros: Macros, opener: Opener, findings: list[F
     script = Script()
     cursor = Cursor(Lexer(source, macros), findings)
     while not cursor.at_end:
-        if cursor.token.kind is Kind.NEWLINE:
+        if cursor.token.kind is NEWLINE:
             cursor.advance()
             continue
         try:
@@ -83,7 +83,7 @@ def _directive(cursor: Cursor, script: Script, opener: Opener) -> None:
 
 def _fail_directive(cursor: Cursor) -> NoReturn:
     token = cursor.token
-    if token.kind is Kind.KEYWORD:
+    if token.kind is KEYWORD:
         cursor.advance()
         if cursor.at_mark("="):
             cursor.lexer.macros.broken.add(token.text)

@@ -7,14 +7,29 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from policy.errors import Place
+from policy.lexer import Token
 from policy.limits import Limits
+
+Placed: TypeAlias = Place | Token
+
+
+def _place_of(at: Placed) -> Place:
+    return at.place if isinstance(at, Token) else at
 
 
 class Word(NamedTuple):
-    """A string, and where it stands. These are tuples because a long configuration has so many of them."""
+    """A string, and where it stands.
+
+    These are tuples, and their places are found when somebody asks, because a long configuration has so many of them.
+    """
 
     text: str
-    place: Place
+    at: Placed
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return _place_of(self.at)
 
 
 class Number(NamedTuple):
@@ -29,7 +44,12 @@ class NamedTable:
     """``<name>``."""
 
     name: str
-    place: Place
+    at: Placed
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return _place_of(self.at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +58,12 @@ class LiteralTable:
 
     keys: tuple[Word, ...]
     values: tuple[Word, ...]
-    place: Place
+    at: Placed
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return _place_of(self.at)
 
 
 TableUse: TypeAlias = NamedTable | LiteralTable
@@ -49,7 +74,7 @@ class Given(NamedTuple):
     """An option, a delivery method or a condition as it was written."""
 
     word: str
-    place: Place
+    at: Placed
     argument: Argument = None
     #: Whether its modifier stood behind it: ``tls no-verify``, ``lmtp "host" rcpt-to``.
     modified: bool = False
@@ -57,6 +82,11 @@ class Given(NamedTuple):
     negated: bool = False
     #: Whether ``regex`` stood before its table.
     is_regex: bool = False
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return _place_of(self.at)
 
     def string(self) -> Word:
         """Its argument, which the grammar made a string."""

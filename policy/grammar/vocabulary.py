@@ -14,6 +14,9 @@ from typing import Final
 class Takes(enum.Enum):
     """What stands behind an option's word."""
 
+    # One for each kind is all there is; the usual hash is a call of Python for each option.
+    __hash__ = object.__hash__
+
     NOTHING = "nothing"
     STRING = "a string"
     #: A string may be left out.
