@@ -49,6 +49,9 @@ def identity_in(userbase: Table, name: str) -> Identity:
     found = find_userinfo(userbase, name)
     if found is None:
         raise NoSuchUser(f'no user "{name}" in table {userbase.name}')
+    if found.uid == 0:
+        # Whoever writes the table need not be root, and must not become it by a line of it.
+        raise NoSuchUser(f'"{name}" has uid 0 in table {userbase.name}, and nothing is delivered as root by a table')
     return Identity(found.name, found.uid, found.gid, (found.gid,), found.home)
 
 

@@ -194,7 +194,7 @@ def test_what_an_earlier_attempt_or_an_earlier_process_may_have_left_is_looked_f
     assert plan(one, Mbox(name="local"), since=1000).deposit.tried_before is expected
 
 
-USERBASE = InlineTable.of_mapping("people", {"ann": "4001:4002:/srv/ann", "bad": "ann"})
+USERBASE = InlineTable.of_mapping("people", {"boss": "0:0:/root", "ann": "4001:4002:/srv/ann", "bad": "ann"})
 
 
 def test_a_userbase_says_who_a_recipient_is_and_where_the_home_is() -> None:
@@ -226,6 +226,7 @@ def test_one_user_for_all_is_the_system_s_and_the_recipient_s_home_the_userbase_
     [
         ("bob", 'no user "bob" in table people'),
         ("bad", 'table people: the value of "bad" is not uid:gid:home'),
+        ("boss", '"boss" has uid 0 in table people, and nothing is delivered as root by a table'),
     ],
 )
 def test_a_user_whom_the_userbase_does_not_describe_any_more_waits(name: str, text: str) -> None:
