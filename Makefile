@@ -1,5 +1,6 @@
 # make run    the daemon as yourself, in a folder of its own, with a demonstration configuration
 # make test   lint, types and every test
+# make reliability  the scorecard: crashes, power cuts, faults, clocks ..., each promise with the cases that were tried
 # make fuzz   ten minutes of spoilt configurations against the parser
 # make fmt    let ruff format what you changed
 
@@ -8,7 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PARALLEL ?= 2
 
-.PHONY: run test lint types check fmt bench fuzz clean
+.PHONY: run test lint types check fmt bench fuzz reliability clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +32,10 @@ check: $(VENV)/ready
 	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadgroup -q
 
 test: lint types check
+
+# Each test has its own time limit; all of them together stay below forty minutes on two cores.
+reliability: $(VENV)/ready
+	$(BIN)/python -m pytest -m reliability --thorough -n $(PARALLEL) --dist loadgroup -q
 
 fmt: $(VENV)/ready
 	$(BIN)/ruff check --fix .

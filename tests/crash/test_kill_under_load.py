@@ -21,7 +21,11 @@ from tests.tools.daemon import Daemon
 from tests.tools.load import Ledger, Load
 from tests.tools.recording_sink import RecordingSink
 
-pytestmark = [pytest.mark.timeout(420), pytest.mark.xdist_group("kill-under-load")]
+pytestmark = [
+    pytest.mark.reliability("1 kills under load"),
+    pytest.mark.timeout(420),
+    pytest.mark.xdist_group("kill-under-load"),
+]
 
 KILLS = 30
 SESSIONS = 20
