@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(f"{item.nodeid}: no line of the scorecard is called {marker.args[0]!r}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def thorough(request: pytest.FixtureRequest) -> bool:
     """Whether many cases are to be tried."""
     return bool(request.config.getoption("--thorough"))
