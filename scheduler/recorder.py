@@ -149,7 +149,8 @@ class Recorder:
             raise
         except Exception:
             log.exception("the outcome of %s cannot be recorded", envelope)
-            await self._set_aside(Damaged(envelope, f"outcome not recorded: {settlement.attempt.outcome.reply}"))
+            reason = f"outcome not recorded: {settlement.attempt.outcome.reply}"
+            await self._set_aside(Damaged(envelope, reason), was_sent=True)
 
     async def _record_verdict(self, verdict: LaneVerdict) -> None:
         try:
@@ -159,9 +160,10 @@ class Recorder:
         except Exception:
             log.exception("a lane's state cannot be recorded: %s", verdict)
 
-    async def _set_aside(self, damaged: Damaged) -> None:
+    async def _set_aside(self, damaged: Damaged, *, was_sent: bool = False) -> None:
+        envelope, reason = damaged.envelope, damaged.reason
         try:
-            await self._until_written(lambda: self._spool.set_aside(damaged.envelope, damaged.reason))
+            await self._until_written(lambda: self._spool.set_aside(envelope, reason, was_sent=was_sent))
         except SpoolLost:
             raise
         except Exception:

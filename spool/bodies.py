@@ -89,6 +89,22 @@ class SmallBody:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadableBody:
+    """A body that is known to be damaged before it is read: only a report about its message goes without it."""
+
+    size: int
+    reason: str
+
+    def chunks(self) -> Iterator[bytes]:
+        """Raises `BodyDamaged`."""
+        raise BodyDamaged(self.reason)
+
+    def read(self) -> bytes:
+        """The same."""
+        raise BodyDamaged(self.reason)
+
+
+@dataclass(frozen=True, slots=True)
 class LargeBody:
     """A body in a file. The file stays open while it is read, so that nothing can take it away in between."""
 

@@ -1,4 +1,4 @@
-"""Taking envelopes in flight and putting them back: claims, leases of earlier starts, damage, mbox intents.
+"""Taking envelopes in flight and putting them back: claims, leases of earlier starts, mbox intents.
 
 Guarantees: an envelope is claimed once until it is settled, put back, or this start ends. A row or body that cannot be
 trusted costs its own envelope a delivery, nobody else's.
@@ -9,16 +9,17 @@ Failure: damage is never an error here: the envelope is set aside, with the reas
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sqlite3
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-from spool.bodies import Body, BodyFiles, SmallBody, checksum
-from spool.errors import BodyDamaged, UnknownEnvelope
+from spool.aside import set_aside_row
+from spool.bodies import Body, BodyFiles, SmallBody, UnreadableBody, checksum
+from spool.errors import BodyDamaged
 from spool.ids import EnvelopeId
 from spool.intent import MboxIntent
+from spool.keys import find, key_of
 from spool.lane import ClaimOrder, Lane
 from spool.message import Claimed, Message
 from spool.reading import Rows, read_rows
@@ -26,10 +27,9 @@ from spool.rows import ASKED_REMOVE, STATE_CODE, CorruptRow, Row, read_envelope,
 from spool.state import State
 from spool.store import SQL, Transaction
 
-_log: Final = logging.getLogger(__name__)
 _INFLIGHT: Final = STATE_CODE[State.INFLIGHT]
-#: The message and its body, or why it cannot be sent.
-_Found: TypeAlias = "tuple[Message, Body] | Exception"
+#: The message and its body, or why nothing can be said of it.
+_Found: TypeAlias = "tuple[Message, Body] | CorruptRow"
 
 
 def claim(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
@@ -47,7 +47,7 @@ def claim(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
         try:
             claimed.append(_claimed(rows, one, lane, messages))
         except (CorruptRow, BodyDamaged) as error:
-            damage(tx, one, str(error))
+            set_aside_row(tx, one, str(error))
     return claimed
 
 
@@ -58,10 +58,14 @@ def _claimed(rows: Rows, one: int, lane: Lane, messages: dict[int, _Found]) -> C
     found = messages.get(row[1])
     if found is None:
         raise CorruptRow("its message is not there")
-    if isinstance(found, Exception):
+    if isinstance(found, CorruptRow):
         raise found
     message, body = found
-    return Claimed(row[8], read_envelope(row, message, lane), message, body, bool(row[15]))
+    envelope = read_envelope(row, message, lane)
+    # A report says what can be said without the message it is about.
+    if isinstance(body, UnreadableBody) and not envelope.kind.is_report:
+        raise BodyDamaged(body.reason)
+    return Claimed(row[8], envelope, message, body, bool(row[15]))
 
 
 def _messages(tx: Transaction, ids: Iterable[int]) -> dict[int, _Found]:
@@ -73,8 +77,10 @@ def _messages(tx: Transaction, ids: Iterable[int]) -> dict[int, _Found]:
 def _found(tx: Transaction, row: Row) -> _Found:
     try:
         return read_message(row[1:16]), find_body(tx.bodies, row)
-    except (CorruptRow, BodyDamaged) as error:
+    except CorruptRow as error:
         return error
+    except BodyDamaged as error:
+        return read_message(row[1:16]), UnreadableBody(row[6], str(error))
 
 
 def find_body(bodies: BodyFiles, row: Row) -> Body:
@@ -114,35 +120,6 @@ def _put_back(tx: Transaction, row: Row, statement: str) -> None:
         tx.messages.add(message)
     else:
         tx.execute(SQL[statement], (envelope,))
-
-
-def set_aside(tx: Transaction, envelope: EnvelopeId, reason: str) -> None:
-    """DAMAGED, whatever it was."""
-    found = find(tx, envelope)
-    damage(tx, found[0], reason)
-    tx.lanes.add(found[2])
-
-
-def damage(tx: Transaction, envelope: int, reason: str) -> None:
-    """DAMAGED, by row id; the caller says which lane was touched."""
-    _log.error("envelope set aside", extra={"reason": reason, "row": envelope})
-    tx.execute(SQL["damage_envelope"], (reason, envelope))
-
-
-def key_of(envelope: EnvelopeId) -> tuple[str, int]:
-    """Message and ordinal, as the queries want them; raises `UnknownEnvelope` for what is no envelope id."""
-    message, _, ordinal = envelope.partition(".")
-    if not ordinal.isdecimal():
-        raise UnknownEnvelope(f"{envelope!a} is no envelope")
-    return message, int(ordinal)
-
-
-def find(tx: Transaction, envelope: EnvelopeId) -> Row:
-    """Envelope, message, lane (row ids), state and what was asked (codes); raises `UnknownEnvelope`."""
-    row: Row | None = tx.execute(SQL["find_envelope"], key_of(envelope)).fetchone()
-    if row is None:
-        raise UnknownEnvelope(f"no envelope {envelope}")
-    return row
 
 
 def keep_intent(tx: Transaction, intent: MboxIntent) -> None:

@@ -88,8 +88,11 @@ class SpoolDoor(Protocol):
     async def unclaim(self, claimed: Sequence[Claimed]) -> None:
         """Back to READY, untried."""
 
-    async def set_aside(self, envelope: EnvelopeId, reason: str) -> None:
-        """Its row or body is damaged: it is shown, never sent, until it is released or removed. Raises `UnknownEnvelope`."""
+    async def set_aside(self, envelope: EnvelopeId, reason: str, *, was_sent: bool = False) -> None:
+        """Its row or body is damaged: it is shown, never sent, until it is released or removed.
+
+        Its sender is told by the same commit, unless the next hop may have it. Raises `UnknownEnvelope`.
+        """
 
     async def expire(self, lane_id: int, at: int) -> int:
         """End waiting envelopes whose deadline is not after ``at``, when their lane failed; a bounded batch, how many."""

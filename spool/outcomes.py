@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from spool.address import Address
-from spool.claims import damage, key_of
 from spool.errors import UnknownEnvelope
 from spool.ids import EnvelopeId, envelope_id
+from spool.keys import key_of
 from spool.lane import REPORTS, LaneFailed, LaneVerdict
 from spool.message import Destination, Message, Notify, Refusal
 from spool.outcome import Attempt, Deferred, Failed, Outcome, Stage
@@ -120,7 +120,7 @@ def record(tx: Transaction, settlement: Settlement) -> bool:
     tx.lanes.add(subject.lane)
     removed = subject.asked == ASKED_REMOVE
     if settlement.report is not None and not (removed and settlement.event is not Event.DELIVERED):
-        line = _Line(settlement.event, attempt.outcome, attempt.ended)
+        line = Line(settlement.event, attempt.outcome, attempt.ended)
         add_report(tx, subject, settlement.report, line)
     if settlement.event.is_final or removed:
         end(tx, subject)
@@ -153,7 +153,7 @@ def refuse(tx: Transaction, message: Message, keys: tuple[int, int, int], refusa
     )
     outcome = Failed(refusal.reply, stage=Stage.RCPT)
     write_history(tx, subject, Attempt(subject.id, tx.now, tx.now, "", outcome), Event.FAILED)
-    _report_if_owed(tx, subject, _Line(Event.FAILED, outcome, tx.now))
+    report_if_owed(tx, subject, Line(Event.FAILED, outcome, tx.now))
 
 
 def judge(tx: Transaction, verdict: LaneVerdict) -> None:
@@ -170,7 +170,7 @@ def expire(tx: Transaction, lane_id: int, at: int) -> int:
     rows = [row for (row,) in tx.execute(SQL["overdue"], (lane_id, at, SWEEP_BATCH))]
     for subject in _sound(tx, rows):
         write_history(tx, subject, Attempt(subject.id, at, at, "", outcome), Event.EXPIRED)
-        _report_if_owed(tx, subject, _Line(Event.EXPIRED, outcome, at))
+        report_if_owed(tx, subject, Line(Event.EXPIRED, outcome, at))
         end(tx, subject)
     tx.lanes.add(lane_id)
     return len(rows)
@@ -181,7 +181,7 @@ def warn(tx: Transaction, lane_id: int, at: int, warn_intervals: tuple[int, ...]
     outcome = _lane_trouble(tx, lane_id)
     rows = [row for (row,) in tx.execute(SQL["unwarned"], (lane_id, at, SWEEP_BATCH))]
     for subject in _sound(tx, rows):
-        _report_if_owed(tx, subject, _Line(Event.DEFERRED, outcome, at))
+        report_if_owed(tx, subject, Line(Event.DEFERRED, outcome, at))
         tx.execute(SQL["set_warn_at"], (next_warning(subject.arrived, at, warn_intervals), subject.row))
     tx.lanes.add(lane_id)
     return len(rows)
@@ -194,7 +194,14 @@ def _sound(tx: Transaction, rows: Sequence[int]) -> list[Subject]:
     return subjects
 
 
-def _report_if_owed(tx: Transaction, subject: Subject, line: _Line) -> None:
+def damage(tx: Transaction, envelope: int, reason: str) -> None:
+    """DAMAGED, by row id; the caller says which lane was touched, and whether anybody can be told (`spool.aside`)."""
+    _log.error("envelope set aside: smtpctl verify shows it", extra={"reason": reason, "row": envelope})
+    tx.execute(SQL["damage_envelope"], (reason, envelope))
+
+
+def report_if_owed(tx: Transaction, subject: Subject, line: Line) -> None:
+    """Tell the sender, unless he is null or does not want to know."""
     kind = report_owed(subject.kind, subject.sender, subject.notify, line.event, line.outcome)
     if kind is not None:
         add_report(tx, subject, kind, line)
@@ -209,13 +216,15 @@ def report_lines(connection: sqlite3.Connection, envelope: EnvelopeId) -> list[R
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class Line:
+    """What a report says of its subject, at spool time ``at``."""
+
     event: Event
     outcome: Outcome
     at: int
 
 
-def add_report(tx: Transaction, subject: Subject, kind: Kind, line: _Line) -> None:
+def add_report(tx: Transaction, subject: Subject, kind: Kind, line: Line) -> None:
     """Tell the sender of ``subject``, in the report about its message that still waits, or in a new one."""
     assert subject.recipient is not None, "a report is never about a report"
     open_report: Row | None = tx.execute(SQL["open_report"], (subject.message, KIND_CODE[kind])).fetchone()

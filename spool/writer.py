@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from spool import claims, intake, opening, outcomes, selected
+from spool import aside, claims, intake, opening, outcomes, selected
 from spool import lanes as lane_table
 from spool.bodies import BodyWriter
 from spool.checkup import Checkup
@@ -170,9 +170,9 @@ class SpoolWriter:
         ids = [one.envelope.id for one in claimed]
         await self._write(lambda tx: claims.unclaim(tx, ids), first=True)
 
-    async def set_aside(self, envelope: EnvelopeId, reason: str) -> None:
-        """DAMAGED."""
-        await self._write(lambda tx: claims.set_aside(tx, envelope, reason), first=True)
+    async def set_aside(self, envelope: EnvelopeId, reason: str, *, was_sent: bool = False) -> None:
+        """DAMAGED, and the sender is told."""
+        await self._write(lambda tx: aside.set_aside(tx, envelope, reason, tells=not was_sent), first=True)
 
     async def expire(self, lane_id: int, at: int) -> int:
         """End what waits beyond its deadline."""

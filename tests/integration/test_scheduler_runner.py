@@ -11,6 +11,7 @@ import pytest
 
 from policy.route import Route
 from scheduler.pool import CLAIM_FROM_LANE
+from spool.address import NULL_SENDER
 from spool.lane import Lane
 from spool.layout import layout
 from spool.message import Batch, Claimed
@@ -122,7 +123,7 @@ async def test_an_error_of_delivery_itself_is_temporary(
 
 async def test_a_damaged_body_is_set_aside_and_not_tried_again(house: World) -> None:
     house.outcome = lambda claimed, route: Damaged(claimed.envelope.id, "its octets are not those that were accepted")
-    await put(house.spool)
+    await put(house.spool, Letter(sender=NULL_SENDER))
     async with house.at_work():
         await house.settled()
         house.advance(DAY)

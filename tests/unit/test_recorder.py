@@ -45,7 +45,7 @@ class PickySpool:
             raise ValueError("a mistake of ours")
         self.recorded += names
 
-    async def set_aside(self, envelope: EnvelopeId, reason: str) -> None:
+    async def set_aside(self, envelope: EnvelopeId, reason: str, *, was_sent: bool = False) -> None:
         self.aside[envelope] = reason
 
     async def unclaim(self, claimed: Sequence[Claimed]) -> None:
