@@ -204,13 +204,16 @@ class Pool:
         lines = deque((ring, iter(tuple(ring))) for ring in self._rings.values() if ring)
         probes = self.room.probes - self._probes
         strangers_wait = self._room_for_strangers() == 0
+        # A page that was read before a lane's route proved to work again may have put it into both of its rings.
+        ordered: set[int] = set()
         while lines:
             ring, line = lines.popleft()
             if ring.failing and probes <= 0:
                 continue
             for due in line:
                 target = self._wanted(ring, due, strangers_wait)
-                if target is not None:
+                if target is not None and due.id not in ordered:
+                    ordered.add(due.id)
                     probes -= ring.failing
                     lines.append((ring, line))
                     yield ring, due, target

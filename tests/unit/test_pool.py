@@ -242,6 +242,12 @@ def fixed_host() -> Callable[[], Config]:
     return lambda: config_of(Relay(name="mx", hosts=(SMARTHOST,)))
 
 
+def test_a_lane_that_is_known_as_working_and_as_failing_is_ordered_once(desk: Desk) -> None:
+    desk.see(1)
+    desk.see(1, failures=3)
+    assert [order.due.id for order in desk.pool.orders()] == [1]
+
+
 def test_a_reload_leads_the_next_batches_elsewhere(desk: Desk, fixed_host: Callable[[], Config]) -> None:
     desk.see(1)
     desk.give_all({1: 40})
