@@ -46,7 +46,9 @@ from control.protocol import (
     Trace,
     TroubleRow,
     UpdateTable,
+    Verify,
 )
+from control.verifying import verify
 from policy.explain import Explanation
 from policy.suggestion import did_you_mean
 from policy.tables.table import Table
@@ -156,6 +158,11 @@ class Commands:
                     _require_operator(viewer)
                     for name, value in await anyio.to_thread.run_sync(lambda: list(self._desk.figures.now())):
                         yield StatRow(name, str(value))
+                    yield Done()
+                case Verify():
+                    _require_operator(viewer)
+                    async for found in verify(self._desk.reader, self._desk.spool if request.repair else None):
+                        yield found
                     yield Done()
                 case Explain():
                     _require_operator(viewer, "aliases and the .forward files of others are private: ")

@@ -124,7 +124,7 @@ async def _serve(start: Start, ready: Callable[[], None]) -> None:
     places = start.source.places
     async with _spool(places) as spool:
         _drop_directory(places)
-        with _control_socket(places) as control, closing(QueueReader.beside(places.spool_dir, spool.clock)) as reader:
+        with _control_socket(places) as control, closing(_reader(places, spool)) as reader:
             generation = _first_generation(start)
             await Daemon(start, generation, spool, reader).serve(control, ready)
     _log.info("Exiting")
@@ -174,6 +174,10 @@ def _control_socket(places: Layout) -> Iterator[socket.socket]:
     finally:
         remove_unix(places.control_socket)
         remove_unix(places.submission_socket)
+
+
+def _reader(places: Layout, spool: SpoolWriter) -> QueueReader:
+    return QueueReader.beside(places.spool_dir, spool.clock, spool.bodies)
 
 
 class Daemon:

@@ -6,13 +6,16 @@ Failure: `control.client.ControlError` with a sentence; `NotAllowed` when the fi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import anyio
 
 from control.client import ControlError, NotRunning, RequestRefused
 from control.listings import ListingRequest, Viewer, rows
 from control.protocol import AnyAnswer
 from spool.errors import SpoolError, SpoolForbidden, SpoolInUse
 from spool.ids import IdSyntaxError
+from spool.layout import Layout
 from spool.listing import QueueReader
 
 
@@ -23,6 +26,24 @@ class NotAllowed(ControlError):
 
     def __init__(self, what: str = "read it") -> None:
         super().__init__(f"smtpd is stopped, and then only root and the owner of the spool may {what}")
+
+
+def verify_spool(layout: Layout, *, repairs: bool, tell: Callable[[AnyAnswer], None]) -> None:
+    """Tell what the daemon would answer to `control.protocol.Verify`."""
+    from control.verifying import verify_stopped
+
+    async def look() -> None:
+        async for row in verify_stopped(layout, repairs=repairs):
+            tell(row)
+
+    try:
+        anyio.run(look)
+    except SpoolForbidden:
+        raise NotAllowed("look through it") from None
+    except SpoolInUse:
+        raise NotRunning from None
+    except SpoolError as error:
+        raise ControlError(str(error)) from None
 
 
 def ask_spool(spool_dir: str, request: ListingRequest) -> Iterator[AnyAnswer]:

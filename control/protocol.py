@@ -66,6 +66,12 @@ class ShowStatus(Request, frozen=True):
     """A `StatusRow` for each part that can be paused, and a `TroubleRow` for whatever is wrong."""
 
 
+class Verify(Request, frozen=True):
+    """A `FindingRow` for everything that is wrong with the spool; now and then, and last, a `VerifiedRow`."""
+
+    repair: bool = False
+
+
 class ShowStats(Request, frozen=True):
     """A `StatRow` for each figure."""
 
@@ -229,6 +235,30 @@ class StatRow(Answer, frozen=True):
     value: str
 
 
+class FindingRow(Answer, frozen=True):
+    """Something that is wrong with the spool."""
+
+    #: An envelope's or message's id, a lane, a table or a path.
+    subject: str
+    trouble: str
+    #: ``none``, ``set-aside``, ``look-again`` or ``move``: see `spool.inspection.Remedy`.
+    remedy: str
+    #: Whether that was done.
+    repaired: bool
+
+
+class VerifiedRow(Answer, frozen=True):
+    """What was looked at so far."""
+
+    messages: int
+    envelopes: int
+    lanes: int
+    octets: int
+    #: Envelopes, and files of bodies, that are set aside.
+    set_aside: int
+    orphans: int
+
+
 class Chunk(Answer, frozen=True):
     """A piece of a message, or of an explanation."""
 
@@ -257,6 +287,7 @@ AnyRequest: TypeAlias = (
     | ShowLanes
     | ShowStatus
     | ShowStats
+    | Verify
     | Change
     | Pause
     | PauseLane
@@ -264,7 +295,19 @@ AnyRequest: TypeAlias = (
     | UpdateTable
     | Log
 )
-AnyAnswer: TypeAlias = EnvelopeRow | AttemptRow | LaneRow | StatusRow | TroubleRow | StatRow | Chunk | Done | Refused
+AnyAnswer: TypeAlias = (
+    EnvelopeRow
+    | AttemptRow
+    | LaneRow
+    | StatusRow
+    | TroubleRow
+    | StatRow
+    | FindingRow
+    | VerifiedRow
+    | Chunk
+    | Done
+    | Refused
+)
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _REQUEST: Final = msgspec.msgpack.Decoder(AnyRequest)

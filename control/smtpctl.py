@@ -13,7 +13,7 @@ import getopt
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from control import mailq as postfix
@@ -44,6 +44,7 @@ from control.protocol import (
     Trace,
     TroubleRow,
     UpdateTable,
+    Verify,
 )
 from spool.layout import Layout, nearest_layout
 
@@ -124,11 +125,12 @@ def _run(arguments: Sequence[str], name: str, program: Callable[[Sequence[str]],
 
 def _smtpctl(arguments: Sequence[str]) -> int:
     try:
-        options, words = getopt.gnu_getopt(joined(arguments), EXPLAIN_SHORT, [*_LONG_OPTIONS, *EXPLAIN_LONG])
+        options, words = getopt.gnu_getopt(joined(arguments), EXPLAIN_SHORT, [*_LONG_OPTIONS, *EXPLAIN_LONG, "repair"])
         command = resolve(FORMS, words)
         special = [(name, value) for name, value in options if name not in ("--json", "--root")]
-        if special and command.meaning is not _explain:
-            raise getopt.GetoptError(f"option {special[0][0]} is for explain alone")
+        for name, _ in special:
+            if name.lstrip("-") not in OPTIONS.get(command.meaning, ()):
+                raise getopt.GetoptError(f"option {name} is not for this command")
     except getopt.GetoptError as error:
         print(f"smtpctl: {error.msg}", _USAGE, sep="\n", file=sys.stderr)
         return os.EX_USAGE
@@ -304,6 +306,29 @@ def _encrypt(desk: Desk, arguments: tuple[str, ...]) -> int:
     return os.EX_OK
 
 
+def _verify(desk: Desk, arguments: tuple[str, ...]) -> int:
+    from control.verified import Report
+
+    repairs = any(name == "--repair" for name, _ in desk.options)
+    report = Report(as_json=desk.json)
+    try:
+        connection = Connection(desk.layout.control_socket)
+    except NotRunning:
+        from control.offline import verify_spool
+
+        verify_spool(desk.layout, repairs=repairs, tell=report.take)
+    else:
+        for row in _asking(connection, Verify(repairs)):
+            report.take(row)
+    return report.end()
+
+
+#: The options that not every command has.
+OPTIONS: Final[Mapping[Action, Sequence[str]]] = {
+    _explain: [option.rstrip("=") for option in (*EXPLAIN_LONG, *EXPLAIN_SHORT.replace(":", ""))],
+    _verify: ["repair"],
+}
+
 FORMS: Final[Sequence[Form[Action]]] = (
     Form("encrypt", _encrypt),
     Form("encrypt <string>", _encrypt),
@@ -337,5 +362,6 @@ FORMS: Final[Sequence[Form[Action]]] = (
     Form("trace <subsystem>", _simple(lambda subsystem: Trace(subsystem, True))),
     Form("untrace <subsystem>", _simple(lambda subsystem: Trace(subsystem, False))),
     Form("update table <name>", _simple(UpdateTable)),
+    Form("verify", _verify),
     Form("why <id>", _why),
 )

@@ -14,9 +14,11 @@ from spool.ids import EnvelopeId
 from spool.keys import find
 from spool.outcome import Attempt, Failed
 from spool.outcomes import Line, damage, read_subjects, report_if_owed, write_history
+from spool.reading import read_rows
 from spool.reply import Reply
+from spool.rows import CorruptRow, read_message
 from spool.state import Event
-from spool.store import Transaction
+from spool.store import SQL, Transaction
 
 #: What history and sender are told; the reason itself names files of this machine, and is for the operator.
 DAMAGED: Final = Failed(
@@ -40,4 +42,14 @@ def set_aside_row(tx: Transaction, row: int, reason: str) -> None:
     subjects, _ = read_subjects(tx.connection, [row])
     for subject in subjects:
         write_history(tx, subject, Attempt(subject.id, tx.now, tx.now, "", DAMAGED), Event.FAILED)
-        report_if_owed(tx, subject, Line(Event.FAILED, DAMAGED, tx.now))
+        if _is_readable(tx, subject.message):
+            report_if_owed(tx, subject, Line(Event.FAILED, DAMAGED, tx.now))
+
+
+def _is_readable(tx: Transaction, message: int) -> bool:
+    """Whether a report about this message could be made."""
+    row = read_rows(tx.connection, SQL["messages"], [message]).whole.get(message)
+    try:
+        return row is not None and bool(read_message(row[1:16]))
+    except CorruptRow:
+        return False

@@ -193,6 +193,8 @@ class BodyFiles:
 
     def __init__(self, spool_dir: str, ops: Ops) -> None:
         self.ops = ops
+        #: Where files go that no row names.
+        self.orphan_dir = f"{spool_dir}/orphan"
         self._root = f"{spool_dir}/msg"
         #: Bodies that no commit has named yet; -1 until they have a descriptor.
         self._open: dict[str, int] = {}

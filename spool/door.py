@@ -20,6 +20,7 @@ import anyio
 from spool.bodies import BodyWriter
 from spool.clock import SpoolClock
 from spool.ids import EnvelopeId, MessageId
+from spool.inspection import Finding
 from spool.intent import MboxIntent
 from spool.lane import ClaimOrder, DueLane, Lane, LaneStatus, LaneVerdict, LaneWish
 from spool.message import Claimed, Destination, Submission
@@ -93,6 +94,9 @@ class SpoolDoor(Protocol):
 
         Its sender is told by the same commit, unless the next hop may have it. Raises `UnknownEnvelope`.
         """
+
+    async def repair(self, finding: Finding) -> bool:
+        """Do what can be done about it without losing anything; False when there is nothing (any more)."""
 
     async def expire(self, lane_id: int, at: int) -> int:
         """End waiting envelopes whose deadline is not after ``at``, when their lane failed; a bounded batch, how many."""

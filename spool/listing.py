@@ -16,7 +16,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Final
 
 from spool import lanes as lane_table
@@ -28,6 +28,7 @@ from spool.entry import CorruptEntry, Counts, Entry, Page, PastAttempt, read_ent
 from spool.errors import SpoolError, SpoolForbidden, UnknownEnvelope
 from spool.files import SystemOps
 from spool.ids import EnvelopeId
+from spool.inspection import Inspection
 from spool.lane import LaneStatus
 from spool.lock import SpoolLock
 from spool.message import Message
@@ -54,17 +55,24 @@ _PATIENCE: Final = 5.0
 class QueueReader:
     """See the module. May be used from several threads, one call at a time."""
 
-    def __init__(self, spool_dir: str, clock: SpoolClock | None = None, lock: SpoolLock | None = None) -> None:
+    def __init__(
+        self,
+        spool_dir: str,
+        clock: SpoolClock | None = None,
+        bodies: BodyFiles | None = None,
+        lock: SpoolLock | None = None,
+    ) -> None:
         self._lock = lock
+        self._spool_dir = spool_dir
         self._one_call = threading.Lock()
-        self._bodies = BodyFiles(spool_dir, SystemOps())
+        self._bodies = bodies or BodyFiles(spool_dir, SystemOps())
         self._connection = _connect(database_path(spool_dir))
         self.clock = clock or SpoolClock(SystemClock(), last_mark(self._connection))
 
     @classmethod
-    def beside(cls, spool_dir: str, clock: SpoolClock) -> QueueReader:
-        """A reader in the process that has the spool open; ``clock`` is its spool time."""
-        return cls(spool_dir, clock)
+    def beside(cls, spool_dir: str, clock: SpoolClock, bodies: BodyFiles | None = None) -> QueueReader:
+        """A reader in the process that has the spool open; ``clock`` is its spool time, ``bodies`` knows what it writes."""
+        return cls(spool_dir, clock, bodies)
 
     @classmethod
     def stopped(cls, spool_dir: str) -> QueueReader:
@@ -76,7 +84,7 @@ class QueueReader:
         except PermissionError as error:
             raise SpoolForbidden(error.errno, "only root and its owner may read a stopped spool", spool_dir) from error
         try:
-            return cls(spool_dir, None, lock)
+            return cls(spool_dir, lock=lock)
         except BaseException:
             lock.release()
             raise
@@ -161,6 +169,12 @@ class QueueReader:
         if len({row[0] for row in rows}) > 1:
             raise UnknownEnvelope(f"more than one message begins with {selection.message}")
         return [read_past(row) for row in rows if selection.ordinal in (None, row[1])]
+
+    @contextmanager
+    def inspection(self) -> Iterator[Inspection]:
+        """A look at everything for what is wrong; with a connection of its own, so that it holds nobody up."""
+        with closing(_connect(database_path(self._spool_dir))) as connection:
+            yield Inspection(self._spool_dir, connection, self._bodies)
 
     # -- all of it ----------------------------------------------------------------------------------------------------
 

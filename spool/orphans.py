@@ -25,8 +25,7 @@ _log: Final = logging.getLogger(__name__)
 class OrphanSweep:
     """One walk through the directories of large bodies, a directory a step."""
 
-    def __init__(self, spool_dir: str, bodies: BodyFiles, connection: sqlite3.Connection) -> None:
-        self._target = f"{spool_dir}/orphan"
+    def __init__(self, bodies: BodyFiles, connection: sqlite3.Connection) -> None:
         self._bodies = bodies
         self._connection = connection
         self._left = bodies.directories()
@@ -37,23 +36,31 @@ class OrphanSweep:
         if self._left:
             directory = self._left.pop()
             for name in sorted(os.listdir(directory)):
-                if self._is_orphan(name):
-                    self._move(directory, name)
+                if is_orphan(self._bodies, self._connection, name):
+                    self._move(f"{directory}/{name}")
         return bool(self._left)
 
-    def _is_orphan(self, name: str) -> bool:
-        # In this order: a body is unpublished until its row can be seen.
-        if self._bodies.is_unpublished(name):
-            return False
-        return self._connection.execute(SQL["is_body_file"], (name,)).fetchone() is None
-
-    def _move(self, directory: str, name: str) -> None:
+    def _move(self, path: str) -> None:
         try:
-            os.makedirs(self._target, mode=0o700, exist_ok=True)
-            self._bodies.ops.reached(Instant.BEFORE_ORPHAN)
-            self._bodies.ops.rename(f"{directory}/{name}", f"{self._target}/{name}")
+            move_orphan(self._bodies, path)
         except OSError as error:
-            _log.warning("orphan body cannot be set aside", extra={"body": name, "reason": str(error)})
+            _log.warning("orphan body cannot be set aside", extra={"body": path, "reason": str(error)})
             return
         self.moved += 1
-        _log.warning("orphan body set aside", extra={"body": name, "folder": self._target})
+
+
+def is_orphan(bodies: BodyFiles, connection: sqlite3.Connection, name: str) -> bool:
+    """Whether no row names this file, nor a session that writes it now."""
+    # In this order: a body is unpublished until its row can be seen.
+    if bodies.is_unpublished(name):
+        return False
+    return connection.execute(SQL["is_body_file"], (name,)).fetchone() is None
+
+
+def move_orphan(bodies: BodyFiles, path: str) -> None:
+    """Set the file aside; raises `OSError`."""
+    target = bodies.orphan_dir
+    os.makedirs(target, mode=0o700, exist_ok=True)
+    bodies.ops.reached(Instant.BEFORE_ORPHAN)
+    bodies.ops.rename(path, f"{target}/{os.path.basename(path)}")
+    _log.warning("orphan body set aside", extra={"body": path, "folder": target})

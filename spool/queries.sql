@@ -330,3 +330,36 @@ SELECT count(*) FROM envelope WHERE kind > 0;
 -- name: places
 SELECT envelope.id, name, ordinal FROM message JOIN envelope ON envelope.message = message.id
 WHERE envelope.id IN (SELECT value FROM json_each(?));
+
+-- name: tables
+SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY name;
+
+-- name: envelope_page
+SELECT id, state FROM envelope WHERE id > ? ORDER BY id LIMIT ?;
+
+-- name: lanes_of
+-- The lanes, as far as they are there, of a page of envelopes.
+SELECT lane.id FROM (SELECT lane FROM envelope WHERE id > ? ORDER BY id LIMIT ?) AS page JOIN lane ON lane.id = page.lane;
+
+-- name: has_message
+SELECT 1 FROM message WHERE id = ?;
+
+-- name: forsaken_messages
+-- Messages without an envelope: the last one should have taken them along.
+SELECT id, name FROM message
+WHERE id > ? AND NOT EXISTS (SELECT 1 FROM envelope WHERE message = message.id) ORDER BY id LIMIT ?;
+
+-- name: empty_reports
+-- Reports that are about nobody and wait all the same.
+SELECT envelope.id, name, ordinal FROM envelope JOIN message ON message.id = message
+WHERE kind BETWEEN 1 AND 4 AND envelope.id > ? AND state IN (0, 2)
+    AND NOT EXISTS (SELECT 1 FROM report WHERE report.envelope = envelope.id)
+ORDER BY envelope.id LIMIT ?;
+
+-- name: lanes_and_their_due
+-- What lanes believe they have to do next, and what is true.
+SELECT id, action, key, next_due, (SELECT due FROM envelope WHERE lane = lane.id AND state = 0 ORDER BY due LIMIT 1)
+FROM lane WHERE id > ? ORDER BY id LIMIT ?;
+
+-- name: state_of
+SELECT state, lane FROM envelope WHERE id = ?;

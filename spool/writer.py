@@ -25,12 +25,14 @@ from spool.commit import Answer, Committer, Read, Stop, Write
 from spool.errors import SpoolLost, SpoolUnavailable, UnknownEnvelope
 from spool.files import Ops, SystemOps
 from spool.ids import EnvelopeId, MessageId
+from spool.inspection import Finding
 from spool.intent import MboxIntent
 from spool.lane import ClaimOrder, DueLane, Lane, LaneStatus, LaneVerdict, LaneWish
 from spool.layout import Layout
 from spool.message import Claimed, Destination, Submission
 from spool.opening import OpenSpool, open_spool
 from spool.orphans import OrphanSweep
+from spool.repair import repair
 from spool.report import ReportLine
 from spool.room import RoomGauge
 from spool.selection import Selection
@@ -48,12 +50,13 @@ class SpoolWriter:
         self.clock: SpoolClock = spool.store.clock
         self.instance = spool.instance
         self.lost = anyio.Event()
+        #: Which bodies are being written.
+        self.bodies = spool.store.bodies
         self._loop = asyncio.get_running_loop()
-        self._bodies = spool.store.bodies
         self._room = RoomGauge(spool_dir, spool.store.ops)
         self._listeners: list[Callable[[], None]] = []
         self._closed: asyncio.Future[None] | None = None
-        sweep = OrphanSweep(spool_dir, self._bodies, spool.store.connection)
+        sweep = OrphanSweep(self.bodies, spool.store.connection)
         self._committer = Committer(spool, Upkeep(spool.store, sweep), self._answer_from_thread)
         self._committer.start()
         self._checkup = None if spool.was_clean else Checkup(opening.database_path(spool_dir))
@@ -100,7 +103,7 @@ class SpoolWriter:
         self._require_open()
         self._room.require()
         # Not in a thread: a caller that is cancelled while it waits could neither use nor abandon it.
-        return BodyWriter(self._bodies, message)
+        return BodyWriter(self.bodies, message)
 
     async def accept(self, submission: Submission, settles: Settlement | None = None) -> None:
         """Take the message; from here on we own it."""
@@ -114,12 +117,12 @@ class SpoolWriter:
 
         job = Write(self._future(), piece, file, octets, len(submission.envelopes))
         if file:
-            self._bodies.hand_over(file)
+            self.bodies.hand_over(file)
         try:
             self._room.require()
             self._put(job)
         except Exception:
-            self._bodies.discard(job.body)
+            self.bodies.discard(job.body)
             raise
         await job.future
 
@@ -173,6 +176,10 @@ class SpoolWriter:
     async def set_aside(self, envelope: EnvelopeId, reason: str, *, was_sent: bool = False) -> None:
         """DAMAGED, and the sender is told."""
         await self._write(lambda tx: aside.set_aside(tx, envelope, reason, tells=not was_sent), first=True)
+
+    async def repair(self, finding: Finding) -> bool:
+        """Do what can be done about it."""
+        return await self._write(lambda tx: repair(tx, finding))
 
     async def expire(self, lane_id: int, at: int) -> int:
         """End what waits beyond its deadline."""

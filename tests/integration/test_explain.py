@@ -116,7 +116,7 @@ def test_a_question_that_makes_no_sense_is_refused_with_a_sentence(
 
 def test_its_options_are_of_no_use_to_other_commands(daemon: Daemon) -> None:
     done = daemon.run("smtpctl", "show", "queue", "--tls")
-    assert (done.returncode, "option --tls is for explain alone" in done.stderr) == (os.EX_USAGE, True)
+    assert (done.returncode, "option --tls is not for this command" in done.stderr) == (os.EX_USAGE, True)
 
 
 def test_macros_of_the_command_line_count_for_a_configuration_that_is_named(daemon: Daemon) -> None:

@@ -37,7 +37,7 @@ async def damaged(spool: SpoolWriter, letter: Letter | None = None) -> MessageId
 
 
 def spool_file(spool: SpoolWriter) -> str:
-    return database_path(str(spool._bodies.path("x")).partition("/msg/")[0])
+    return database_path(str(spool.bodies.path("x")).partition("/msg/")[0])
 
 
 async def reports(spool: SpoolWriter, clock: HandClock) -> list[Claimed]:

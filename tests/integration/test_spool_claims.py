@@ -213,12 +213,12 @@ FOUND_AT_CLAIM: dict[str, Callable[[str], None]] = {"gone": os.unlink, "cut shor
 @pytest.mark.parametrize("damage", FOUND_AT_CLAIM)
 async def test_a_large_body_that_is_not_whole_is_not_claimed(spool: SpoolWriter, damage: str) -> None:
     name = await put_large(spool)
-    FOUND_AT_CLAIM[damage](spool._bodies.path(name))
+    FOUND_AT_CLAIM[damage](spool.bodies.path(name))
     assert await take(spool) == []
 
 
 async def test_an_altered_large_body_is_never_read_to_its_end(spool: SpoolWriter) -> None:
-    alter(spool._bodies.path(await put_large(spool)))
+    alter(spool.bodies.path(await put_large(spool)))
     (claimed,) = await take(spool)
     seen: list[bytes] = []
     with pytest.raises(BodyDamaged):
@@ -232,7 +232,7 @@ async def test_a_large_body_is_read_to_its_end_while_its_name_is_taken_away(spoo
     assert isinstance(claimed.body, LargeBody)
     pieces = claimed.body.chunks()
     first = next(pieces)
-    os.unlink(spool._bodies.path(name))
+    os.unlink(spool.bodies.path(name))
     assert first + b"".join(pieces) == LARGE
 
 

@@ -45,7 +45,7 @@ def opened(tmp_path: Path, clock: HandClock, ops: FaultyOps) -> Iterator[OpenSpo
 
 
 def sweep(opened: OpenSpool, spool_dir: Path) -> OrphanSweep:
-    walk = OrphanSweep(str(spool_dir), opened.store.bodies, opened.store.connection)
+    walk = OrphanSweep(opened.store.bodies, opened.store.connection)
     while walk.step():
         pass
     return walk
@@ -133,7 +133,7 @@ class Watch:
 
     def __init__(self, opened: OpenSpool, spool_dir: Path) -> None:
         self.now = 0.0
-        sweep = OrphanSweep(str(spool_dir), opened.store.bodies, opened.store.connection)
+        sweep = OrphanSweep(opened.store.bodies, opened.store.connection)
         self.chores = Upkeep(opened.store, sweep, lambda: self.now)
 
     def pass_time(self, seconds: float) -> None:
