@@ -88,6 +88,8 @@ class _Maildir:
         #: What ``cur`` and ``tmp`` held when a repetition looked first, and only then.
         self._read: list[str] | None = None
         self._left: list[str] | None = None
+        #: Whether nobody else of ours is at work here.
+        self._is_alone = False
 
     def lock(self, alone: bool, desk: Desk, patience: float) -> None:
         """Fresh messages may be written side by side; a repetition wants nobody else at work."""
@@ -104,6 +106,7 @@ class _Maildir:
             except OSError:
                 return
             else:
+                self._is_alone = alone
                 return
 
     def deliver(self, deposits: Sequence[Deposit]) -> list[Result]:
@@ -133,13 +136,19 @@ class _Maildir:
         return self._exists(name)
 
     def _was_moved(self, name: str) -> bool:
-        """Whether a reader has moved our copy to ``cur``. What a dead attempt left in ``tmp`` is removed."""
+        """Whether a reader has moved our copy to ``cur``. What dead attempts left in ``tmp`` is removed."""
         if self._left is None or self._read is None:
             self._left, self._read = os.listdir(self._tmp), os.listdir(self._cur)
-        for left in [found for found in self._left if is_copy(found, name)]:
+        for left in [found for found in self._left if is_copy(found, name) or self._is_dead(found, name)]:
+            self._left.remove(left)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(left, dir_fd=self._tmp)
         return any(is_copy(found, name) for found in self._read)
+
+    def _is_dead(self, found: str, name: str) -> bool:
+        """Whether it is from this spool: a name in ``tmp`` that could not be removed is nobody's when we are alone."""
+        instance = name.rpartition(".")[2]
+        return self._is_alone and found.rpartition(".")[0].endswith(f".{instance}")
 
     def _exists(self, name: str) -> bool:
         try:

@@ -4,8 +4,9 @@ A message is ``From SENDER DATE`` (UTC, asctime(3)), its lines quoted by the mbo
 empty line. Before the first octet is appended, the spool keeps where everything will go and what it is.
 
 Guarantees: a repetition compares the mailbox with the intent of the attempt before. What is there whole is not appended
-again; a torn end of our own is cut off first; anything else counts as not there. After an error the mailbox has the length
-that it had. The mailbox is a regular file with one link that belongs to the user we are, opened without following a link.
+again; a torn end of our own is undone first; what a reader has moved by removing others is searched for in the whole
+mailbox. After an error the mailbox has the length that it had. The octets of others are never written to. The mailbox is a
+regular file with one link that belongs to the user we are, opened without following a link.
 
 Failure: `Deferred` for everything about the mailbox. `Damaged` for a message whose body is; the others of the batch go on.
 """
@@ -16,16 +17,18 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Final
 
 from delivery.content import rd_quoted, unix_lines
 from delivery.deposit import Deposit, Desk, Refused, Result, ToMbox, deferred, delivered
 from delivery.locks import Busy, MailboxLock
+from delivery.mbox_search import is_copy, places
 from delivery.trouble import mailbox_trouble, trouble
 from spool.errors import BodyDamaged
 from spool.files import Ops
@@ -37,6 +40,13 @@ PATIENCE: Final = 20.0
 #: Octets collected before they are written, and read at a time.
 _CHUNK: Final = 256 * 1024
 _CHECKSUM_SIZE: Final = 16
+
+#: Octets of a torn end that become empty lines at a time: no write of a page is seen in part.
+_PAGE: Final = 4096
+#: Octets of a separator that are looked at.
+_SEPARATOR_OCTETS: Final = 1024
+#: How another program begins a message, at the end of a line of ours that was never finished.
+_SEPARATOR: Final = re.compile(rb"(?=\n{0,2}From \S+ +\S.*\d:\d\d)")
 
 #: Read too: for what an earlier attempt left. Not blocking: for a pipe in place of the mailbox.
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -103,19 +113,30 @@ class _Mailbox:
     # -- what an earlier attempt left ---------------------------------------------------------------------------------
 
     def _arrived(self, deposits: Sequence[Deposit]) -> set[int]:
-        """Places of the deposits whose message is here already. Cuts off a torn end of ours, the last one first."""
+        """Places of the deposits whose message is here already. Undoes what is torn of ours, the last one first."""
         earlier = [
             (intent.offset, place, intent)
             for place, deposit in enumerate(deposits)
-            if (intent := _method(deposit).earlier) and (intent.device, intent.inode) == self._identity
+            if (intent := _method(deposit).earlier) is not None
         ]
         arrived = set()
+        #: Where those stand that are accounted for.
+        taken = set()
+        missing = []
         for _, place, intent in sorted(earlier, key=lambda item: -item[0]):
-            if self._holds(intent):
+            is_same_file = (intent.device, intent.inode) == self._identity
+            if is_same_file and self._holds(intent):
                 arrived.add(place)
-            elif self._is_torn(intent, deposits[place]):
-                os.ftruncate(self._descriptor, intent.offset)
-                self._ops.reached("mbox.cut")
+                taken.add(intent.offset)
+                continue
+            if is_same_file:
+                self._undo(intent.offset, deposits[place])
+            missing.append(place)
+        for place in missing:
+            found = self._find(deposits[place], taken)
+            if found is not None:
+                arrived.add(place)
+                taken.add(found)
         return arrived
 
     def _holds(self, intent: MboxIntent) -> bool:
@@ -126,24 +147,75 @@ class _Mailbox:
             running.update(piece)
         return running.digest() == intent.checksum
 
-    def _is_torn(self, intent: MboxIntent, deposit: Deposit) -> bool:
-        """Whether all from the intent's offset to the end of the file is a part of ours.
+    def _find(self, deposit: Deposit, taken: Container[int]) -> int | None:
+        """Where ours is: a reader that removed other messages has moved it, in this file or into a new one.
 
-        A file system that lost its power may give back NULs for octets that were never written.
+        Only a message that has its id in a Received field can be known from others. Torn ends of ours on the way are undone
+        too, if they are long enough to have that id in them.
         """
-        length = self._size() - intent.offset
-        if not 0 < length <= intent.length:
-            return False
-        offset = intent.offset
+        # A damaged body cannot be compared; whoever reads it next says so.
+        with contextlib.suppress(BodyDamaged):
+            known = _octets_to_id(deposit)
+            if not known:
+                return None
+            for place in places(self._descriptor, deposit.header):
+                if place.separator in taken:
+                    continue
+                if is_copy(self._descriptor, place, islice(_record(deposit), 1, None)):
+                    return place.separator
+                self._undo(place.separator, deposit, known)
+        return None
+
+    def _undo(self, offset: int, deposit: Deposit, least: int = 1) -> None:
+        """Take away a part of ours that begins there, of so many octets at least."""
+        common = self._common(offset, deposit)
+        if common >= least and offset + common == self._size():
+            os.ftruncate(self._descriptor, offset)
+            self._ops.reached("mbox.cut")
+        elif (torn := self._followed(offset, common)) >= least:
+            self._blank(offset, torn, len(next(_record(deposit))))
+            self._ops.reached("mbox.blanked")
+
+    def _common(self, offset: int, deposit: Deposit) -> int:
+        """Octets from that offset on that are a part of ours, as far as the file and ours go.
+
+        A file system that lost its power may give back NULs for octets that were never written; where another attempt began
+        to make empty lines of them, there are line ends.
+        """
+        if os.pread(self._descriptor, 1, offset) not in (b"F", b"\0"):
+            return 0
+        start = offset
         with contextlib.suppress(BodyDamaged):
             for piece in _record(deposit):
                 found = os.pread(self._descriptor, len(piece), offset)
-                offset += len(found)
-                if not _is_part(found, piece):
-                    return False
-                if len(found) < len(piece):
+                same = _common_length(found, piece)
+                offset += same
+                if same < len(piece):
                     break
-        return offset == intent.offset + length
+        return offset - start
+
+    def _followed(self, offset: int, common: int) -> int:
+        """Octets of ours before the separator of a message that another delivery put behind our torn end; 0: none did."""
+        # Ours may go on like theirs by chance: then their separator begins a little before what is common ends.
+        start = max(0, common - _SEPARATOR_OCTETS)
+        found = os.pread(self._descriptor, 2 * _SEPARATOR_OCTETS, offset + start)
+        places = (start + match.start() for match in _SEPARATOR.finditer(found))
+        return max((place for place in places if place <= common), default=0)
+
+    def _blank(self, offset: int, length: int, separator: int) -> None:
+        """Make empty lines of a torn end that others follow: their octets stay where they are.
+
+        At the beginning of the file the separator stays, because a mailbox begins with one. The first octets come last, so
+        that it is still recognised if this is interrupted. Not through our own descriptor, which can only append.
+        """
+        kept = separator if offset == 0 and length > separator else 0
+        descriptor = os.open(f"/proc/self/fd/{self._descriptor}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            for start in reversed(range(kept, length, _PAGE)):
+                os.lseek(descriptor, offset + start, os.SEEK_SET)
+                self._ops.write(descriptor, b"\n" * min(_PAGE, length - start))
+        finally:
+            os.close(descriptor)
 
     def _read(self, offset: int, length: int) -> Iterator[bytes]:
         end = offset + length
@@ -177,7 +249,11 @@ class _Mailbox:
         """A separator must stand at the beginning of a line, whatever another program left at the end."""
         size = self._size()
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-            self._ops.write(self._descriptor, b"\n\n")
+            try:
+                self._ops.write(self._descriptor, b"\n\n")
+            except OSError:
+                os.ftruncate(self._descriptor, size)
+                raise
 
     def _intents(self, planned: Sequence[_Planned], offset: int) -> list[MboxIntent]:
         intents = []
@@ -300,6 +376,17 @@ def _record(deposit: Deposit) -> Iterator[bytes]:
     yield b"\n" if last == b"\n" else b"\n\n"
 
 
+def _octets_to_id(deposit: Deposit) -> int:
+    """Octets of the record up to the message's id in its Received field, which no other message has; 0: it is not there."""
+    beginning = b""
+    for piece in _record(deposit):
+        beginning += piece
+        if len(beginning) > _CHUNK:
+            break
+    name = deposit.envelope.partition(".")[0].encode()
+    return beginning.find(name) + len(name) if name in beginning else 0
+
+
 def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """The same octets in pieces of about `_CHUNK`."""
     waiting: list[bytes] = []
@@ -313,6 +400,9 @@ def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield b"".join(waiting)
 
 
-def _is_part(found: bytes, ours: bytes) -> bool:
-    ours = ours[: len(found)]
-    return found == ours or all(octet in (mine, 0) for octet, mine in zip(found, ours, strict=True))
+def _common_length(found: bytes, ours: bytes) -> int:
+    """Octets at the beginning of ``found`` that could be ours."""
+    if found == ours[: len(found)]:
+        return len(found)
+    pairs = zip(found, ours, strict=False)
+    return next((place for place, (octet, mine) in enumerate(pairs) if octet not in (mine, 0, 10)), len(found))

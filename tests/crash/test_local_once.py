@@ -23,7 +23,11 @@ import pytest
 from delivery.identity import Identity, identity_of
 from tests.tools.daemon import Daemon, wait_for
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="agents become other users")]
+pytestmark = [
+    pytest.mark.reliability("4 local once"),
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="agents become other users"),
+]
 
 GAMES = identity_of("games") if os.geteuid() == 0 else Identity("games", 5, 60, (60,), "/usr/games")
 KILLS = int(os.environ.get("MAILSPOOL_KILLS", "6"))

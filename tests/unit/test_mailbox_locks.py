@@ -5,12 +5,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from delivery.locks import STALE, Busy, MailboxLock
+from delivery.locks import STALE, WATCHED, Busy, MailboxLock
+from delivery.mbox import PATIENCE
 from tests.tools.deposits import NotingDesk
 
 HOLDER = """
@@ -114,12 +115,54 @@ def test_a_dot_lock_of_a_dead_process_is_broken(descriptor: int, inbox: Path, de
         assert dot_lock(inbox).read_text() == f"{os.getpid()}\n"
 
 
-def test_a_dot_lock_that_nobody_refreshes_is_broken(descriptor: int, inbox: Path, desk: NotingDesk) -> None:
+class HastyDesk(NotingDesk):
+    """Waits in no time, and does something meanwhile."""
+
+    def __init__(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        super().__init__()
+        self._meanwhile = meanwhile
+
+    def wait(self, seconds: float) -> None:
+        self.waited += seconds
+        self._meanwhile()
+
+
+@pytest.fixture
+def hasty() -> Iterator[HastyDesk]:
+    desk = HastyDesk()
+    yield desk
+    desk.close()
+
+
+def leave_lock(inbox: Path, age: float) -> None:
     dot_lock(inbox).write_text("0")
-    old = time.time() - STALE - 10
-    os.utime(dot_lock(inbox), (old, old))
-    with lock(descriptor, inbox, desk):
+    then = time.time() - age
+    os.utime(dot_lock(inbox), (then, then))
+
+
+@pytest.mark.reliability("3 time")
+@pytest.mark.parametrize("age", [STALE + 10, 366 * 86400, -366 * 86400], ids=["old", "clock set on", "clock set back"])
+def test_a_dot_lock_that_nobody_refreshes_is_broken_once_it_was_watched(
+    descriptor: int, inbox: Path, hasty: HastyDesk, age: float
+) -> None:
+    leave_lock(inbox, age)
+    with lock(descriptor, inbox, hasty, PATIENCE):
         assert dot_lock(inbox).read_text() == f"{os.getpid()}\n"
+    assert WATCHED <= hasty.waited < PATIENCE
+
+
+@pytest.mark.reliability("3 time")
+def test_a_dot_lock_that_only_seems_old_because_the_clock_jumped_is_respected(descriptor: int, inbox: Path) -> None:
+    def refresh() -> None:
+        # Another delivery of that program, each under a lock of its own.
+        dot_lock(inbox).unlink()
+        leave_lock(inbox, 3600)
+
+    desk = HastyDesk(refresh)
+    leave_lock(inbox, 3600)
+    with pytest.raises(Busy), lock(descriptor, inbox, desk, PATIENCE):
+        pass
+    desk.close()
 
 
 def test_two_threads_of_one_process_exclude_each_other(descriptor: int, inbox: Path, desk: NotingDesk) -> None:

@@ -106,10 +106,22 @@ def test_a_repetition_clears_what_a_dead_attempt_left_in_tmp(maildir: Path, desk
     deliver(maildir_deposits(maildir), SystemOps(), desk)
     (maildir / "new/1700000000.M1.test").unlink()
     (maildir / "tmp/1700000000.M1.test.0123abcd").write_bytes(b"Subject: he")
-    (maildir / "tmp/1700000000.M7.test.0123abcd").write_bytes(b"another's")
+    (maildir / "tmp/1700000000.M7.elsewhere.0123abcd").write_bytes(b"another's")
     deliver(again(maildir_deposits(maildir)), SystemOps(), desk)
-    assert names(maildir / "tmp") == ["1700000000.M7.test.0123abcd"]
+    assert names(maildir / "tmp") == ["1700000000.M7.elsewhere.0123abcd"]
     assert names(maildir / "new") == ["1700000000.M1.test"]
+
+
+def test_a_repetition_removes_what_other_dead_attempts_of_this_spool_left_in_tmp(
+    maildir: Path, desk: NotingDesk
+) -> None:
+    deposits = maildir_deposits(maildir)
+    deliver(deposits, SystemOps(), desk)
+    for name in ("1690000000.M7E1.test.0a0b0c0d", "1690000000.M7E1.elsewhere.0a0b0c0d", "1690000000.V1.mda"):
+        (maildir / "tmp" / name).touch()
+    deliver(again(deposits), SystemOps(), desk)
+    left = sorted(path.name for path in (maildir / "tmp").iterdir())
+    assert left == ["1690000000.M7E1.elsewhere.0a0b0c0d", "1690000000.V1.mda"]
 
 
 def test_a_repetition_waits_for_an_agent_of_an_earlier_start(maildir: Path, desk: NotingDesk) -> None:

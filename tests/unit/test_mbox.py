@@ -14,11 +14,13 @@ from delivery.deposit import Deposit, Result, ToMbox
 from delivery.mbox import deliver, make
 from spool.bodies import LargeBody, checksum
 from spool.files import SystemOps
-from spool.intent import MboxIntent
 from spool.outcome import Damaged, Deferred, Delivered, Stage
-from tests.tools.deposits import DATE, HEADER, FailingOps, NotingDesk, again, deposit, mbox_deposits
+from tests.tools.deposits import DATE, HEADER, MESSAGE, FailingOps, NotingDesk, again, deposit, mbox_deposits
 
 RECORD = b"From ann@example.com Tue Nov 14 22:13:20 2023\n" + HEADER + b"Subject: hello\n\nhello\n\n"
+#: A message as ingress takes it: its id stands in a Received field.
+TRACED = b"Received: by mail.example.org id " + b"0" * 20 + b"\r\n" + MESSAGE
+TRACED_RECORD = RECORD.replace(b"Subject", TRACED.partition(b"\r\n")[0] + b"\nSubject")
 OTHERS = b"From root Mon Jan  1 00:00:00 2024\nSubject: there before\n\nhello\n\n"
 
 
@@ -137,12 +139,46 @@ def test_nuls_of_a_power_loss_count_as_a_torn_end(inbox: Path, desk: NotingDesk)
     assert inbox.read_bytes() == OTHERS + RECORD
 
 
-def test_what_another_program_wrote_is_never_cut_off(inbox: Path, desk: NotingDesk) -> None:
+@pytest.mark.parametrize("left", [3, 30, 60, len(RECORD) - 4])
+@pytest.mark.parametrize("between", [b"", b"\n", b"\n\n"], ids=["glued", "one line end", "two line ends"])
+def test_a_torn_end_that_another_program_follows_becomes_empty_lines(
+    inbox: Path, desk: NotingDesk, left: int, between: bytes
+) -> None:
+    inbox.write_bytes(OTHERS)
     deposits = mbox_deposits(inbox)
     put(deposits, desk)
-    inbox.write_bytes(RECORD[:30] + OTHERS)
+    inbox.write_bytes(OTHERS + RECORD[:left] + between + OTHERS)
     put(again(deposits, desk.intents), desk)
-    assert inbox.read_bytes() == RECORD[:30] + OTHERS + RECORD
+    assert inbox.read_bytes() == OTHERS + b"\n" * left + between + OTHERS + RECORD
+
+
+def test_a_torn_beginning_of_a_mailbox_keeps_its_separator(inbox: Path, desk: NotingDesk) -> None:
+    deposits = mbox_deposits(inbox)
+    put(deposits, desk)
+    inbox.write_bytes(RECORD[:80] + OTHERS)
+    put(again(deposits, desk.intents), desk)
+    assert inbox.read_bytes() == RECORD[:46] + b"\n" * 34 + OTHERS + RECORD
+
+
+def test_what_others_wrote_that_looks_like_the_end_of_ours_is_left_alone(inbox: Path, desk: NotingDesk) -> None:
+    body = b"\r\n" + b"x" * 50 + b"From root Mon Jan  1 00:00:00 2023\r\n"
+    deposits = mbox_deposits(inbox, body)
+    inbox.write_bytes(OTHERS)
+    put(deposits, desk)
+    whole = inbox.read_bytes().removeprefix(OTHERS)
+    left = whole.index(b"From root")
+    inbox.write_bytes(OTHERS + whole[:left] + OTHERS)
+    put(again(deposits, desk.intents), desk)
+    assert inbox.read_bytes() == OTHERS + b"\n" * left + OTHERS + whole
+
+
+def test_lines_between_others_are_not_taken_for_a_torn_end(inbox: Path, desk: NotingDesk) -> None:
+    deposits = mbox_deposits(inbox)
+    put(deposits, desk)
+    inbox.write_bytes(OTHERS + OTHERS)
+    intents = [replace(intent, offset=len(OTHERS) - 1) for intent in desk.intents]
+    put(again(deposits, intents), desk)
+    assert inbox.read_bytes() == OTHERS + OTHERS + RECORD
 
 
 def test_a_batch_torn_in_the_middle_is_completed(inbox: Path, desk: NotingDesk) -> None:
@@ -156,12 +192,114 @@ def test_a_batch_torn_in_the_middle_is_completed(inbox: Path, desk: NotingDesk) 
     assert inbox.read_bytes() == whole
 
 
-def test_a_mailbox_that_a_reader_has_replaced_gets_the_message(inbox: Path, desk: NotingDesk) -> None:
+def read_by(content: bytes, inbox: Path, *, in_place: bool) -> bytes:
+    """Have a reader give the mailbox this content."""
+    if not in_place:
+        inbox.rename(inbox.with_name("old"))
+    inbox.write_bytes(content)
+    return content
+
+
+@pytest.mark.parametrize("in_place", [True, False], ids=["in place", "as a new file"])
+@pytest.mark.parametrize(
+    "ours",
+    [
+        TRACED_RECORD,
+        TRACED_RECORD.replace(b"\n\nhello", b"\nStatus: RO\nX-UID: 12\nX-Keywords: a\n b\n\nhello"),
+        TRACED_RECORD.replace(b"\nSubject", b"\nContent-Length: 6\nSubject"),
+        TRACED_RECORD.replace(b"Tue Nov 14 22:13:20", b"Tue Nov 14 23:13:20"),
+        TRACED_RECORD.removesuffix(b"\n"),
+        TRACED_RECORD + b"\n",
+    ],
+    ids=["moved", "read", "measured", "another separator", "no empty line", "two empty lines"],
+)
+@pytest.mark.parametrize("after", [b"", OTHERS], ids=["last", "between"])
+def test_a_message_that_a_reader_has_moved_is_found(
+    inbox: Path, desk: NotingDesk, ours: bytes, after: bytes, in_place: bool
+) -> None:
+    inbox.write_bytes(OTHERS * 3)
+    deposits = mbox_deposits(inbox, TRACED)
+    put(deposits, desk)
+    # Of the three messages before ours one is left; one has come after it.
+    content = read_by(OTHERS + ours + after, inbox, in_place=in_place)
+    (result,) = put(again(deposits, desk.intents), desk)
+    assert isinstance(result, Delivered)
+    assert inbox.read_bytes() == content
+
+
+@pytest.mark.parametrize("in_place", [True, False], ids=["in place", "as a new file"])
+@pytest.mark.parametrize("after", [b"", OTHERS], ids=["last", "between"])
+def test_a_torn_end_that_a_reader_has_moved_is_undone(
+    inbox: Path, desk: NotingDesk, after: bytes, in_place: bool
+) -> None:
+    inbox.write_bytes(OTHERS * 3)
+    deposits = mbox_deposits(inbox, TRACED)
+    put(deposits, desk)
+    record = inbox.read_bytes().removeprefix(OTHERS * 3)
+    read_by(OTHERS + record[:-4] + after, inbox, in_place=in_place)
+    put(again(deposits, desk.intents), desk)
+    rest = b"\n" * len(record[:-4]) + after if after else b""
+    assert inbox.read_bytes() == OTHERS + rest + record
+
+
+@pytest.mark.parametrize("in_place", [True, False], ids=["in place", "as a new file"])
+def test_a_mailbox_that_a_reader_has_emptied_gets_the_message(inbox: Path, desk: NotingDesk, in_place: bool) -> None:
+    inbox.write_bytes(OTHERS * 3)
+    deposits = mbox_deposits(inbox, TRACED)
+    put(deposits, desk)
+    read_by(b"", inbox, in_place=in_place)
+    put(again(deposits, desk.intents), desk)
+    assert inbox.read_bytes() == TRACED_RECORD
+
+
+@pytest.mark.parametrize(
+    "similar",
+    [
+        TRACED_RECORD.replace(b"\nhello\n", b"\nhello\nmore\n"),
+        TRACED_RECORD.replace(b"Subject: hello", b"Subject: hell"),
+        TRACED_RECORD.replace(b"Subject", b"X-New: header\nSubject"),
+        OTHERS.replace(b"\nhello\n", b"\n" + TRACED_RECORD.partition(b"\n")[2]),
+        b"X" + TRACED_RECORD,
+    ],
+    ids=["longer", "another subject", "another header", "quoted", "no separator"],
+)
+def test_what_only_looks_like_ours_is_another_message(inbox: Path, desk: NotingDesk, similar: bytes) -> None:
+    inbox.write_bytes(OTHERS)
+    deposits = mbox_deposits(inbox, TRACED)
+    put(deposits, desk)
+    read_by(similar + OTHERS, inbox, in_place=False)
+    put(again(deposits, desk.intents), desk)
+    assert inbox.read_bytes() == similar + OTHERS + TRACED_RECORD
+
+
+def test_equal_messages_are_told_apart_by_where_they_lie(inbox: Path, desk: NotingDesk) -> None:
+    deposits = mbox_deposits(inbox, TRACED, TRACED, TRACED)
+    put(deposits, desk)
+    os.truncate(inbox, len(TRACED_RECORD) * 3 // 2)
+    put(again(deposits, desk.intents), desk)
+    assert inbox.read_bytes() == TRACED_RECORD * 3
+    read_by(OTHERS + TRACED_RECORD * 2, inbox, in_place=False)
+    put(again(deposits, desk.intents), desk)
+    assert inbox.read_bytes() == OTHERS + TRACED_RECORD * 3
+
+
+def test_a_message_without_its_id_is_not_searched_for(inbox: Path, desk: NotingDesk) -> None:
     deposits = mbox_deposits(inbox)
     put(deposits, desk)
-    intents: list[MboxIntent] = [replace(intent, inode=intent.inode + 1) for intent in desk.intents]
-    put(again(deposits, intents), desk)
-    assert inbox.read_bytes() == RECORD + RECORD
+    read_by(OTHERS + RECORD, inbox, in_place=False)
+    put(again(deposits, desk.intents), desk)
+    assert inbox.read_bytes() == OTHERS + RECORD + RECORD
+
+
+def test_a_message_is_found_in_a_mailbox_of_many_megabytes(inbox: Path, desk: NotingDesk) -> None:
+    deposits = mbox_deposits(inbox, TRACED + b"y" * 200_000 + b"\r\n")
+    put(deposits, desk)
+    ours = inbox.read_bytes()
+    # The header of ours lies across the end of a piece that is read.
+    filler = OTHERS[:-2] + b"z" * (3 * 1024 * 1024 - len(OTHERS) - 70) + b"\n\n"
+    content = read_by(filler + ours + OTHERS, inbox, in_place=False)
+    put(again(deposits, desk.intents), desk)
+    assert inbox.read_bytes() == content
 
 
 @pytest.mark.parametrize(("error", "status"), [(errno.ENOSPC, "4.3.1"), (errno.EDQUOT, "4.2.2"), (errno.EIO, "4.3.0")])
