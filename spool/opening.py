@@ -117,7 +117,12 @@ def _open(spool_dir: str, lock: SpoolLock, clock: Clock, ops: Ops) -> OpenSpool:
 def _look_at_version(path: str) -> None:
     """Before the first connection that could write: a later version's spool stays as it is."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        migrations.version_of(connection)
+        try:
+            migrations.version_of(connection)
+        except sqlite3.OperationalError as error:
+            # The very first transaction, before there was a WAL, was cut off: whoever may write undoes it.
+            if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
 
 
 def _make_ready(connection: sqlite3.Connection, reserve: Reserve, ops: Ops) -> bool:

@@ -11,47 +11,22 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
 import pytest
 
-from spool.entry import QueueEntry
 from spool.errors import SpoolInUse
 from spool.instants import Instant
 from spool.layout import layout
-from spool.listing import QueueReader
-from spool.message import Claimed
 from spool.writer import SpoolWriter
 from tests.tools.faults import files_in
-from tests.tools.spool_child import body_of
-from tests.tools.spooled import take
+from tests.tools.kept import Told, assert_kept, assert_whole, look
 
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
 STRACE = shutil.which("strace")
-
-
-@dataclass
-class Told:
-    """What a process said before it died: message ids by word."""
-
-    words: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-
-    def __getitem__(self, word: str) -> set[str]:
-        return self.words[word]
-
-    def add(self, line: str) -> None:
-        word, _, name = line.strip().partition(" ")
-        self.words[word].add(name)
-
-    def add_all(self, before: Told) -> None:
-        for word, names in before.words.items():
-            self.words[word] |= names
 
 
 def start(root: Path, *arguments: str, under: tuple[str, ...] = ()) -> subprocess.Popen[str]:
@@ -68,52 +43,6 @@ def run(root: Path, *arguments: str, under: tuple[str, ...] = ()) -> tuple[Told,
         told.add(line)
     assert child.returncode in (0, 75, -signal.SIGKILL, 128 + signal.SIGKILL), errors
     return told, child.returncode
-
-
-@dataclass
-class Found:
-    """The spool as the next start finds it."""
-
-    mail: Mapping[str, Claimed]
-    #: Ids of the messages that have a report about a failure.
-    reports: list[str]
-    damaged: int
-
-
-async def look(root: Path) -> Found:
-    spool = await SpoolWriter.open(layout(str(root)))
-    claimed = await take(spool, 100_000)
-    reader = QueueReader.beside(layout(str(root)).spool_dir, spool.clock)
-    entries = [entry for entry in reader.entries() if isinstance(entry, QueueEntry)]
-    damaged = len(list(reader.damaged()))
-    reader.close()
-    await spool.unclaim(claimed)
-    await spool.aclose()
-    mail: dict[str, Claimed] = {one.message.id: one for one in claimed if not one.envelope.kind.is_report}
-    return Found(mail, [entry.message for entry in entries if entry.kind.is_report], damaged)
-
-
-def assert_whole(found: Found) -> None:
-    assert found.damaged == 0
-    for name, claimed in found.mail.items():
-        content = claimed.body.read()
-        assert content in (body_of(name), body_of(name, large=True)), f"{name} is not what was sent"
-
-
-def assert_kept(told: Told, found: Found) -> None:
-    """The contract, for one message at a time."""
-    settled = told["delivered"] | told["failed"]
-    # Of each kind one may have been recorded without having been told.
-    missing = told["accepted"] - settled - set(found.mail) - set(found.reports)
-    assert len(missing) <= 1
-    assert missing <= told["claimed"], "lost, and not even tried"
-    assert not settled & set(found.mail), "settled, and tried again"
-    assert told["failed"] <= set(found.reports), "failed, and nobody is told"
-    assert len(found.reports) == len(set(found.reports)), "told twice"
-    assert len(set(found.mail) - told["accepted"]) <= 1, "at most the one whose answer was cut off"
-    in_flight = (told["claimed"] - settled) & set(found.mail)
-    assert all(found.mail[name].was_in_flight for name in in_flight)
-    assert_whole(found)
 
 
 async def test_killed_at_any_moment_twenty_sessions_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
