@@ -93,8 +93,8 @@ class _Mailbox:
         results: list[Result | None] = [None] * len(deposits)
         arrived = self._arrived(deposits)
         planned = self._plan(deposits, arrived, results)
-        if planned:
-            self._end_line()
+        if planned or arrived:
+            self._end_message()
         start = self._size()
         if planned:
             desk.commit(self._intents(planned, start))
@@ -245,12 +245,14 @@ class _Mailbox:
                 planned.append(_Planned(place, deposit, length, running.digest()))
         return planned
 
-    def _end_line(self) -> None:
-        """A separator must stand at the beginning of a line, whatever another program left at the end."""
+    def _end_message(self) -> None:
+        """A separator must stand behind an empty line, whatever another program left at the end."""
         size = self._size()
-        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+        end = os.pread(self._descriptor, 2, max(0, size - 2))
+        missing = 2 - (len(end) - len(end.rstrip(b"\n"))) if size else 0
+        if missing:
             try:
-                self._ops.write(self._descriptor, b"\n\n")
+                self._ops.write(self._descriptor, b"\n" * missing)
             except OSError:
                 os.ftruncate(self._descriptor, size)
                 raise
@@ -368,12 +370,13 @@ def _record(deposit: Deposit) -> Iterator[bytes]:
     sender = "-".join(method.sender.split()) or "MAILER-DAEMON"
     yield f"From {sender} {time.asctime(time.gmtime(method.date))}\n".encode("utf-8", "surrogateescape")
     yield deposit.header
-    last = b"\n"
+    # The empty line belongs to the last piece: no write ends just before it, where only another program's would follow.
+    held = b""
     for piece in rd_quoted(unix_lines(deposit.body.chunks())):
         if piece:
-            last = piece[-1:]
-            yield piece
-    yield b"\n" if last == b"\n" else b"\n\n"
+            yield held
+            held = piece
+    yield held + (b"\n" if held.endswith(b"\n") or not held else b"\n\n")
 
 
 def _octets_to_id(deposit: Deposit) -> int:
