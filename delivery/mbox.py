@@ -20,7 +20,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final
@@ -28,7 +28,7 @@ from typing import Final
 from delivery.content import rd_quoted, unix_lines
 from delivery.deposit import Deposit, Desk, Refused, Result, ToMbox, deferred, delivered
 from delivery.locks import Busy, MailboxLock
-from delivery.mbox_search import is_copy, places
+from delivery.mbox_search import is_copy, place_of, traces
 from delivery.trouble import mailbox_trouble, trouble
 from spool.errors import BodyDamaged
 from spool.files import Ops
@@ -132,12 +132,7 @@ class _Mailbox:
             if is_same_file:
                 self._undo(intent.offset, deposits[place])
             missing.append(place)
-        for place in missing:
-            found = self._find(deposits[place], taken)
-            if found is not None:
-                arrived.add(place)
-                taken.add(found)
-        return arrived
+        return arrived | self._find([(place, deposits[place]) for place in missing], taken)
 
     def _holds(self, intent: MboxIntent) -> bool:
         if self._size() < intent.offset + intent.length:
@@ -147,24 +142,31 @@ class _Mailbox:
             running.update(piece)
         return running.digest() == intent.checksum
 
-    def _find(self, deposit: Deposit, taken: Container[int]) -> int | None:
-        """Where ours is: a reader that removed other messages has moved it, in this file or into a new one.
+    def _find(self, missing: Sequence[tuple[int, Deposit]], taken: set[int]) -> set[int]:
+        """Places of those that are elsewhere: a reader that removed others has moved them, in this file or into a new one.
 
         Only a message that has its id in a Received field can be known from others. Torn ends of ours on the way are undone
         too, if they are long enough to have that id in them.
         """
-        # A damaged body cannot be compared; whoever reads it next says so.
-        with contextlib.suppress(BodyDamaged):
-            known = _octets_to_id(deposit)
-            if not known:
-                return None
-            for place in places(self._descriptor, deposit.header):
-                if place.separator in taken:
+        wanted: dict[bytes, list[tuple[int, Deposit]]] = {}
+        for place, deposit in missing:
+            wanted.setdefault(_trace(deposit), []).append((place, deposit))
+        arrived: set[int] = set()
+        if not wanted:
+            return arrived
+        for name, offset in traces(self._descriptor, wanted):
+            for place, deposit in wanted[name]:
+                found = place_of(self._descriptor, deposit.header, offset)
+                if place in arrived or found is None or found.separator in taken:
                     continue
-                if is_copy(self._descriptor, place, islice(_record(deposit), 1, None)):
-                    return place.separator
-                self._undo(place.separator, deposit, known)
-        return None
+                # A damaged body cannot be compared; whoever reads it next says so.
+                with contextlib.suppress(BodyDamaged):
+                    if is_copy(self._descriptor, found, islice(_record(deposit), 1, None)):
+                        arrived.add(place)
+                        taken.add(found.separator)
+                    else:
+                        self._undo(found.separator, deposit, offset + len(name) - found.separator)
+        return arrived
 
     def _undo(self, offset: int, deposit: Deposit, least: int = 1) -> None:
         """Take away a part of ours that begins there, of so many octets at least."""
@@ -379,15 +381,9 @@ def _record(deposit: Deposit) -> Iterator[bytes]:
     yield held + (b"\n" if held.endswith(b"\n") or not held else b"\n\n")
 
 
-def _octets_to_id(deposit: Deposit) -> int:
-    """Octets of the record up to the message's id in its Received field, which no other message has; 0: it is not there."""
-    beginning = b""
-    for piece in _record(deposit):
-        beginning += piece
-        if len(beginning) > _CHUNK:
-            break
-    name = deposit.envelope.partition(".")[0].encode()
-    return beginning.find(name) + len(name) if name in beginning else 0
+def _trace(deposit: Deposit) -> bytes:
+    """The message's id, as its Received field tells it."""
+    return deposit.envelope.partition(".")[0].encode()
 
 
 def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -10,7 +10,8 @@ Failure: `OSError` from reading. A message that a reader changed otherwise, or t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat, zip_longest
 from typing import Final
@@ -35,24 +36,48 @@ _MARKS: Final = frozenset(
 _CHUNK: Final = 1024 * 1024
 #: Octets of a line that are compared at a time: a mailbox may hold anything, also no line at all.
 _MAX_LINE: Final = 64 * 1024
+#: How a Received field of ours tells a message's id.
+_TRACE: Final = re.compile(rb" id ([0-9a-v]{20})(?![0-9a-v])")
+#: Octets that decide whether there is one.
+_TRACE_OCTETS: Final = 25
+#: Octets between the beginning of our header and the id: names in it are shorter.
+_MAX_BEFORE: Final = 16 * 1024
 #: Octets before a header that may be its separator.
 _MAX_SEPARATOR: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a message begins with a header: its separator, and the header itself."""
+    """Where a message stands: its separator, and its header."""
 
     separator: int
     header: int
 
 
-def places(descriptor: int, header: bytes) -> Iterator[Place]:
-    """Messages of the open mailbox that begin with ``header``."""
-    for offset in _occurrences(descriptor, header):
-        separator = _separator_before(descriptor, offset)
-        if separator is not None:
-            yield Place(separator, offset)
+def traces(descriptor: int, wanted: Container[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Ids of ours, as a Received field tells them, and where they stand in the open mailbox. It is read once for all."""
+    window = b""
+    start = 0
+    for piece in _read(descriptor, 0):
+        window += piece
+        for match in _TRACE.finditer(window):
+            if match[1] in wanted:
+                yield match[1], start + match.start(1)
+        # What is cut at the end is whole in the next window.
+        kept = min(len(window), _TRACE_OCTETS - 1)
+        start += len(window) - kept
+        window = window[len(window) - kept :]
+
+
+def place_of(descriptor: int, header: bytes, trace: int) -> Place | None:
+    """The message that begins with ``header`` and has that trace in it."""
+    first = max(0, trace - _MAX_BEFORE)
+    before = os.pread(descriptor, trace - first, first)
+    offset = before.rfind(header)
+    if offset < 0:
+        return None
+    separator = _separator_before(descriptor, first + offset)
+    return None if separator is None else Place(separator, first + offset)
 
 
 def is_copy(descriptor: int, place: Place, message: Iterable[bytes]) -> bool:
@@ -65,21 +90,6 @@ def _read(descriptor: int, offset: int) -> Iterator[bytes]:
     while piece := os.pread(descriptor, _CHUNK, offset):
         yield piece
         offset += len(piece)
-
-
-def _occurrences(descriptor: int, wanted: bytes) -> Iterator[int]:
-    """Where ``wanted`` stands in the file."""
-    window = b""
-    start = 0
-    for piece in _read(descriptor, 0):
-        window += piece
-        place = window.find(wanted)
-        while place >= 0:
-            yield start + place
-            place = window.find(wanted, place + 1)
-        kept = min(len(window), len(wanted) - 1)
-        start += len(window) - kept
-        window = window[len(window) - kept :]
 
 
 def _separator_before(descriptor: int, offset: int) -> int | None:
