@@ -21,6 +21,7 @@ from spool.ids import EnvelopeId
 from spool.intent import MboxIntent
 from spool.outcome import Damaged, Deferred, Delivered, Failed, Outcome, Stage
 from spool.reply import Reply
+from spool.seal import Compression, Opening
 
 _OUTCOMES: Final[dict[str, type[Outcome]]] = {"Delivered": Delivered, "Deferred": Deferred, "Failed": Failed}
 
@@ -85,14 +86,14 @@ def receive_deposits(wire: Wire, packed: Sequence[dict[str, Any]]) -> tuple[list
         body: Body = SmallBody(octets)
         if large := one["large"]:
             descriptors.append(wire.take_descriptor())
-            body = LargeBody("its file", large["size"], bytes.fromhex(large["checksum"]), HandedOver(descriptors[-1]))
+            body = _unpacked_large(large, descriptors[-1])
         deposits.append(_unpacked(one, body))
     return deposits, descriptors
 
 
 def _packed(deposit: Deposit) -> dict[str, Any]:
     body = deposit.body
-    large = {"size": body.size, "checksum": body.checksum.hex()} if isinstance(body, LargeBody) else None
+    large = _packed_large(body) if isinstance(body, LargeBody) else None
     return {
         "envelope": deposit.envelope,
         "method": _packed_method(deposit.method),
@@ -101,6 +102,20 @@ def _packed(deposit: Deposit) -> dict[str, Any]:
         "tried_before": deposit.tried_before,
         "large": large,
     }
+
+
+def _packed_large(body: LargeBody) -> dict[str, Any]:
+    opening = body.opening
+    how = opening and (opening.compression.value, opening.key.hex(), opening.bound.hex())
+    return {"size": body.size, "checksum": body.checksum.hex(), "opening": how}
+
+
+def _unpacked_large(fields: dict[str, Any], descriptor: int) -> LargeBody:
+    opening = None
+    if fields["opening"]:
+        compression, key, bound = fields["opening"]
+        opening = Opening(Compression(compression), bytes.fromhex(key), bytes.fromhex(bound))
+    return LargeBody("its file", fields["size"], bytes.fromhex(fields["checksum"]), HandedOver(descriptor), opening)
 
 
 def _packed_method(method: Method) -> dict[str, Any]:

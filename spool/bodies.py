@@ -1,7 +1,8 @@
 """Bodies of messages: small ones travel with their row, large ones lie in a file of their own.
 
 A large body is written under its final name, ``msg/HH/MESSAGE-ID``, in one of `FAN_OUT` directories made and fsynced
-with the spool. A row of the database makes it a message; a file without a row is an orphan.
+with the spool. A row of the database makes it a message; a file without a row is an orphan. Both kinds may be
+sealed (`spool.seal`): a body's row says how, and its size and checksum are those of what was accepted.
 
 Guarantees: whoever reads a body to its end without an exception has read what was accepted, octet for octet. What
 `BodyFiles.publish` returned from is on disk, name and all.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import hmac
+import io
 import logging
 import os
 import zlib
@@ -27,6 +29,7 @@ from spool.errors import BodyDamaged, SpoolLost, SpoolUnavailable, blame
 from spool.files import Ops
 from spool.ids import MessageId
 from spool.instants import Instant
+from spool.seal import OPEN, Opening, Readable, Seal, Sealing, seal_whole
 
 _log: Final = logging.getLogger(__name__)
 
@@ -66,6 +69,7 @@ class StoredBody:
     name: str
     size: int
     checksum: bytes
+    seal: Seal = OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,8 @@ class LargeBody:
     size: int
     checksum: bytes
     ops: Ops
+    #: What opens it; None when it lies open.
+    opening: Opening | None = None
 
     def chunks(self) -> Iterator[bytes]:
         """Pieces of `CHUNK` octets; raises `BodyDamaged` before the last one is out of our hands."""
@@ -127,26 +133,60 @@ class LargeBody:
             os.close(descriptor)
 
     def _checked(self, descriptor: int) -> Iterator[bytes]:
-        found = os.fstat(descriptor).st_size
-        if found != self.size:
-            raise BodyDamaged(f"{self.path}: {found} octets where {self.size} were accepted")
-        running = hashlib.blake2b(digest_size=CHECKSUM_SIZE)
-        left = self.size
-        while left:
-            piece = os.read(descriptor, min(CHUNK, left))
-            left -= len(piece)
-            running.update(piece)
-            if not piece or (not left and not hmac.compare_digest(running.digest(), self.checksum)):
-                raise BodyDamaged(f"{self.path}: its octets are not those that were accepted")
-            yield piece
+        source = _File(descriptor)
+        try:
+            if self.opening is None:
+                _require_size(os.fstat(descriptor).st_size, self.size)
+            yield from _checked(source, self.opening, self.size, self.checksum)
+        except BodyDamaged as error:
+            raise BodyDamaged(f"{self.path}: {error}") from error
 
     def read(self) -> bytes:
         """The whole of it, in memory."""
         return b"".join(self.chunks())
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    descriptor: int
+
+    def read(self, octets: int, /) -> bytes:
+        return os.read(self.descriptor, octets)
+
+
+def _require_size(found: int, accepted: int) -> None:
+    if found != accepted:
+        raise BodyDamaged(f"{found} octets where {accepted} were accepted")
+
+
+def _checked(source: Readable, opening: Opening | None, size: int, digest: bytes) -> Iterator[bytes]:
+    """The ``size`` octets of a body; the last ones only when all of them are those that were accepted."""
+    opened = opening.opened(source) if opening else None
+    reader = opened or source
+    running = hashlib.blake2b(digest_size=CHECKSUM_SIZE)
+    left = size
+    while left:
+        piece = reader.read(min(CHUNK, left))
+        left -= len(piece)
+        running.update(piece)
+        if not left and opened:
+            opened.end()
+        if not piece or (not left and not hmac.compare_digest(running.digest(), digest)):
+            raise BodyDamaged("its octets are not those that were accepted")
+        yield piece
+
+
+def open_small(content: bytes, opening: Opening | None, size: int, digest: bytes) -> SmallBody:
+    """The body that lies in the database as ``content``; raises `BodyDamaged`."""
+    if opening is not None:
+        return SmallBody(b"".join(_checked(io.BytesIO(content), opening, size, digest)))
+    if len(content) != size or checksum(content) != digest:
+        raise BodyDamaged("it is not what was accepted")
+    return SmallBody(content)
+
+
 class BodyWriter:
-    """A large body on its way into its file; holds `CHUNK` octets in memory whatever its size.
+    """A large body on its way into its file; holds a few `CHUNK` octets in memory whatever its size.
 
     Ends with `finish` or with `abandon`; both close it.
     """
@@ -158,6 +198,7 @@ class BodyWriter:
         self._checksum = hashlib.blake2b(digest_size=CHECKSUM_SIZE)
         self._waiting: list[bytes] = []
         self._waiting_octets = 0
+        self._sealer = files.sealing.begin(name)
         self._descriptor = files.create(name)
 
     def write(self, data: bytes) -> None:
@@ -167,25 +208,30 @@ class BodyWriter:
         self._waiting.append(data)
         self._waiting_octets += len(data)
         if self._waiting_octets >= CHUNK:
-            self._flush()
+            self._put(self._sealer.update(self._take()))
 
     def finish(self) -> StoredBody:
         """What `accept` wants; nothing is durable before that."""
-        self._flush()
-        return StoredBody(self._name, self._size, self._checksum.digest())
+        sealed = self._sealer.update(self._take())
+        self._put(sealed + self._sealer.finish())
+        return StoredBody(self._name, self._size, self._checksum.digest(), self._sealer.seal)
 
     def abandon(self) -> None:
         """Nothing of it is kept; harmless once it was abandoned, or handed to `accept`, which then answers for it."""
         if not self._files.is_handed_over(self._name):
             self._files.discard(self._name)
 
-    def _flush(self) -> None:
-        try:
-            self._files.ops.write(self._descriptor, b"".join(self._waiting))
-        except OSError as error:
-            raise blame(error) from error
+    def _take(self) -> bytes:
+        waiting = b"".join(self._waiting)
         self._waiting.clear()
         self._waiting_octets = 0
+        return waiting
+
+    def _put(self, data: bytes) -> None:
+        try:
+            self._files.ops.write(self._descriptor, data)
+        except OSError as error:
+            raise blame(error) from error
 
 
 class BodyFiles:
@@ -195,6 +241,8 @@ class BodyFiles:
         self.ops = ops
         #: Where files go that no row names.
         self.orphan_dir = f"{spool_dir}/orphan"
+        #: How new bodies are sealed, and what opens them; exchanged as a whole when the configuration changes.
+        self.sealing = Sealing()
         self._root = f"{spool_dir}/msg"
         #: Bodies that no commit has named yet; -1 until they have a descriptor.
         self._open: dict[str, int] = {}
@@ -283,13 +331,17 @@ class BodyFiles:
         except OSError as error:
             _log.warning("a body could not be unlinked", extra={"body": name, "reason": str(error)})
 
-    def large(self, name: str, size: int, digest: bytes) -> LargeBody:
-        """The body in the file of that name; raises `BodyDamaged` when it is missing or has another size."""
+    def seal_small(self, name: str, content: bytes) -> tuple[Seal, bytes]:
+        """What lies in the database for a small body, and how it is sealed."""
+        return seal_whole(self.sealing, name, content)
+
+    def large(self, name: str, size: int, digest: bytes, opening: Opening | None = None) -> LargeBody:
+        """The body in the file of that name; raises `BodyDamaged` when it is missing, or has another size and is open."""
         path = self.path(name)
         try:
             found = os.stat(path, follow_symlinks=False).st_size
         except OSError as error:
             raise BodyDamaged(f"{path}: {error.strerror}") from error
-        if found != size:
+        if opening is None and found != size:
             raise BodyDamaged(f"{path}: {found} octets where {size} were accepted")
-        return LargeBody(path, size, digest, self.ops)
+        return LargeBody(path, size, digest, self.ops, opening)

@@ -3,7 +3,8 @@
 Guarantees: an envelope is claimed once until it is settled, put back, or this start ends. A row or body that cannot be
 trusted costs its own envelope a delivery, nobody else's.
 
-Failure: damage is never an error here: the envelope is set aside, with the reason.
+Failure: damage is never an error here: the envelope is set aside, with the reason. One whose body is sealed with
+a key that is not at hand is held until `unlock` finds the key.
 """
 
 from __future__ import annotations
@@ -12,24 +13,28 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from spool.aside import set_aside_row
-from spool.bodies import Body, BodyFiles, SmallBody, UnreadableBody, checksum
-from spool.errors import BodyDamaged
+from spool.bodies import Body, BodyFiles, UnreadableBody, open_small
+from spool.errors import BodyDamaged, KeyMissing
 from spool.ids import EnvelopeId
 from spool.intent import MboxIntent
 from spool.keys import find, key_of
 from spool.lane import ClaimOrder, Lane
 from spool.message import Claimed, Message
 from spool.reading import Rows, read_rows
-from spool.rows import ASKED_REMOVE, STATE_CODE, CorruptRow, Row, read_envelope, read_message
+from spool.rows import ASKED_REMOVE, STATE_CODE, CorruptRow, Row, read_envelope, read_message, read_seal
 from spool.state import State
 from spool.store import SQL, Transaction
 
-_INFLIGHT: Final = STATE_CODE[State.INFLIGHT]
+_READY, _INFLIGHT = STATE_CODE[State.READY], STATE_CODE[State.INFLIGHT]
 #: The message and its body, or why nothing can be said of it.
-_Found: TypeAlias = "tuple[Message, Body] | CorruptRow"
+_Found: TypeAlias = "tuple[Message, Body] | CorruptRow | KeyMissing"
+
+#: Held envelopes that are looked at in one transaction: some milliseconds of the writer's time.
+STEP: Final = 256
 
 
 def claim(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
@@ -46,9 +51,31 @@ def claim(tx: Transaction, order: ClaimOrder) -> list[Claimed]:
     for one in ids:
         try:
             claimed.append(_claimed(rows, one, lane, messages))
+        except KeyMissing as error:
+            tx.execute(SQL["lock_envelope"], (str(error), one))
         except (CorruptRow, BodyDamaged) as error:
             set_aside_row(tx, one, str(error))
     return claimed
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How many envelopes a step changed, and after which it goes on; None when that was all."""
+
+    changed: int
+    rest: int | None
+
+
+def unlock(tx: Transaction, after: int) -> Step:
+    """Let go of those whose keys are at hand now, among the next envelopes that are held."""
+    rows = tx.execute(SQL["locked_page"], (after, STEP)).fetchall()
+    at_hand = tx.bodies.sealing.fingerprints
+    free = [(envelope, lane) for envelope, lane, key in rows if key in at_hand]
+    if free:
+        tx.execute(SQL["set_state"], (_READY, json.dumps([envelope for envelope, _ in free])))
+        tx.lanes |= {lane for _, lane in free}
+        tx.made_due = True
+    return Step(len(free), rows[-1][0] if len(rows) == STEP else None)
 
 
 def _claimed(rows: Rows, one: int, lane: Lane, messages: dict[int, _Found]) -> Claimed:
@@ -58,7 +85,7 @@ def _claimed(rows: Rows, one: int, lane: Lane, messages: dict[int, _Found]) -> C
     found = messages.get(row[1])
     if found is None:
         raise CorruptRow("its message is not there")
-    if isinstance(found, CorruptRow):
+    if isinstance(found, CorruptRow | KeyMissing):
         raise found
     message, body = found
     envelope = read_envelope(row, message, lane)
@@ -77,22 +104,24 @@ def _messages(tx: Transaction, ids: Iterable[int]) -> dict[int, _Found]:
 def _found(tx: Transaction, row: Row) -> _Found:
     try:
         return read_message(row[1:16]), find_body(tx.bodies, row)
-    except CorruptRow as error:
+    except (CorruptRow, KeyMissing) as error:
         return error
     except BodyDamaged as error:
         return read_message(row[1:16]), UnreadableBody(row[6], str(error))
 
 
 def find_body(bodies: BodyFiles, row: Row) -> Body:
-    """The body of a row of ``messages``; raises `BodyDamaged`."""
-    size, digest, file, content = row[6], row[16], row[17], row[18]
+    """The body of a row of ``messages``; raises `BodyDamaged`, `KeyMissing`, `CorruptRow`."""
+    name, size, digest, file, content = row[1], row[6], row[16], row[17], row[18]
+    opening = bodies.sealing.opening(read_seal(row[19:22]), name)
     if file is not None:
-        return bodies.large(file, size, digest)
+        return bodies.large(file, size, digest, opening)
     if content is None:
-        raise BodyDamaged(f"the body of {row[1]} is missing")
-    if len(content) != size or checksum(content) != digest:
-        raise BodyDamaged(f"the body of {row[1]} is not what was accepted")
-    return SmallBody(content)
+        raise BodyDamaged(f"the body of {name} is missing")
+    try:
+        return open_small(content, opening, size, digest)
+    except BodyDamaged as error:
+        raise BodyDamaged(f"the body of {name}: {error}") from error
 
 
 def unclaim(tx: Transaction, envelopes: Iterable[EnvelopeId]) -> None:

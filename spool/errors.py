@@ -40,6 +40,14 @@ class BodyDamaged(SpoolError):
     """A body is missing, short or altered. It must not reach anybody: abandon the attempt before its end is visible."""
 
 
+class KeyMissing(SpoolError):
+    """A body is sealed with a key that is not at hand: it is not damaged, and waits for the key."""
+
+    def __init__(self, fingerprint: str) -> None:
+        super().__init__(f"sealed with key {fingerprint}, which this daemon does not have")
+        self.fingerprint = fingerprint
+
+
 class DuplicateMessage(SpoolError):
     """This message, or the drop file it came from, is in the spool already."""
 

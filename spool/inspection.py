@@ -15,13 +15,14 @@ import enum
 import os
 import sqlite3
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from spool.bodies import Body, BodyFiles
 from spool.claims import find_body
-from spool.errors import BodyDamaged
+from spool.errors import BodyDamaged, KeyMissing
 from spool.lane import Lane
 from spool.orphans import is_orphan
 from spool.reading import read_rows
@@ -88,10 +89,20 @@ class Inspection:
         self._connection = connection
         self._bodies = bodies
         self._whole: dict[int, str | None] = {}
+        #: Bodies that nothing can be said of, by the fingerprints of their keys.
+        self._locked: Counter[str] = Counter()
 
     def findings(self) -> Iterator[Finding | None]:
         """Everything that is wrong, and None wherever a small piece of the work is done."""
-        for part in (self._structure, self._envelopes, self._messages, self._reports, self._lanes, self._files):
+        for part in (
+            self._structure,
+            self._envelopes,
+            self._keys,
+            self._messages,
+            self._reports,
+            self._lanes,
+            self._files,
+        ):
             try:
                 yield from part()
             except sqlite3.Error as error:
@@ -124,6 +135,10 @@ class Inspection:
             if len(page.states) < PAGE:
                 return
             last = max(page.states)
+
+    def _keys(self) -> Iterator[Finding | None]:
+        for fingerprint, count in sorted(self._locked.items()):
+            yield Finding(f"key {fingerprint}", f"it is not at hand, so {count} bodies could not be looked into")
 
     def _envelope(self, page: _Page, one: int) -> Finding | None:
         self.seen.envelopes += 1
@@ -165,6 +180,8 @@ class Inspection:
         try:
             body: Body = find_body(self._bodies, message)
             self.seen.octets += sum(map(len, body.chunks()))
+        except KeyMissing as error:
+            self._locked[error.fingerprint] += 1
         except BodyDamaged as error:
             # Its file goes right after its row, when it was delivered meanwhile.
             is_gone = self._connection.execute(SQL["has_message"], (message[0],)).fetchone() is None

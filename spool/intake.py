@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 
-from spool.bodies import checksum
+from spool.bodies import StoredBody, checksum
 from spool.errors import DuplicateMessage
 from spool.message import NewEnvelope, Recipient, Submission
 from spool.outcomes import refuse
-from spool.rows import Row, destination_columns, message_columns, recipient_columns
+from spool.rows import Row, destination_columns, message_columns, recipient_columns, seal_columns
 from spool.settlement import will_be_told
 from spool.store import SQL, Transaction
 
@@ -51,9 +51,13 @@ def _check(submission: Submission) -> None:
 
 def _insert_message(tx: Transaction, submission: Submission) -> int:
     body = submission.body
-    digest, file = (checksum(body), None) if isinstance(body, bytes) else (body.checksum, body.name)
     ordinals = len(submission.envelopes) + len(submission.refused)
-    columns = message_columns(submission.message, digest, file, ordinals)
+    if isinstance(body, StoredBody):
+        digest, file, seal, content = body.checksum, body.name, body.seal, None
+    else:
+        digest, file = checksum(body), None
+        seal, content = tx.bodies.seal_small(submission.message.id, body)
+    columns = (*message_columns(submission.message, digest, file, ordinals), *seal_columns(seal))
     try:
         message_id = tx.execute(SQL["insert_message"], columns).lastrowid
         if submission.drop:
@@ -61,8 +65,8 @@ def _insert_message(tx: Transaction, submission: Submission) -> int:
     except sqlite3.IntegrityError as error:
         raise DuplicateMessage(f"{submission.message.id} {submission.drop}".strip()) from error
     assert message_id is not None
-    if isinstance(body, bytes):
-        tx.execute(SQL["insert_body"], (message_id, body))
+    if content is not None:
+        tx.execute(SQL["insert_body"], (message_id, content))
     return message_id
 
 

@@ -150,7 +150,7 @@ class QueueReader:
             return outcomes.report_lines(connection, envelope)
 
     def message(self, selection: Selection) -> tuple[Message, Body]:
-        """The message that is selected, and its body; raises `BodyDamaged`, `CorruptRow`."""
+        """The message that is selected, and its body; raises `BodyDamaged`, `KeyMissing`, `CorruptRow`."""
         with self._looking() as connection:
             row_id = find_message(connection, selection.message)[0]
             rows = read_rows(connection, SQL["messages"], [row_id])
@@ -196,6 +196,11 @@ class QueueReader:
                 by_state[state] += count
                 by_lane.setdefault(lane, {})[state] = count
         return Counts(messages, reports, by_state, by_lane)
+
+    def keys(self) -> dict[str, int]:
+        """How many bodies are sealed with which key, by fingerprint."""
+        with self._looking() as connection:
+            return dict(connection.execute(SQL["count_keys"]).fetchall())
 
     @contextmanager
     def _looking(self) -> Iterator[sqlite3.Connection]:

@@ -22,8 +22,17 @@ if TYPE_CHECKING:
 
 Step: TypeAlias = "Callable[[Database], None]"
 
+
+def _sealed_bodies(database: Database) -> None:
+    """Rows say how their bodies are sealed; those that are there lie open."""
+    database.execute("ALTER TABLE message ADD COLUMN compression TEXT NOT NULL DEFAULT ''")
+    database.execute("ALTER TABLE message ADD COLUMN key_id TEXT")
+    database.execute("ALTER TABLE message ADD COLUMN salt BLOB")
+    database.execute("CREATE INDEX message_key ON message (key_id) WHERE key_id IS NOT NULL")
+
+
 #: What leads from the version before to this one.
-STEPS: Final[Mapping[int, Step]] = {}
+STEPS: Final[Mapping[int, Step]] = {2: _sealed_bodies}
 #: The version of the tables that this program works with.
 VERSION: Final = max(STEPS, default=1)
 

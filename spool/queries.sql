@@ -1,5 +1,5 @@
 -- Every statement that runs once the tables are there; schema.sql makes them. Codes of states: 0 ready, 1 inflight, 2 held, 3 damaged;
--- kind 0 is mail, above 0 are reports; asked: 1 hold, 2 remove. "json_each" spreads a list of row ids over one statement.
+-- kind 0 is mail, above 0 are reports; asked: 1 hold, 2 remove, 3 held for its key. "json_each" spreads a list of row ids over one statement.
 
 -- name: get_fact
 SELECT value FROM meta WHERE name = ?;
@@ -19,8 +19,8 @@ INSERT OR REPLACE INTO time_mark (id, boot_id, boottime_ms, wall, spool_ms) VALU
 -- name: insert_message
 INSERT INTO message (
     name, sender_local, sender_domain, arrived, received_at, size, body_kind, envid, ret,
-    address, host, helo, protocol, login, uid, checksum, file, last_ordinal
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    address, host, helo, protocol, login, uid, checksum, file, last_ordinal, compression, key_id, salt
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_drop
 INSERT INTO drop_seen (name, at) VALUES (?, ?);
@@ -100,9 +100,23 @@ SELECT action, key FROM lane WHERE id = ?;
 
 -- name: messages
 SELECT id, name, sender_local, sender_domain, arrived, received_at, size, body_kind, envid, ret,
-    address, host, helo, protocol, login, uid, checksum, file, content
+    address, host, helo, protocol, login, uid, checksum, file, content, compression, key_id, salt
 FROM message LEFT JOIN body ON body.message = message.id
 WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: lock_envelope
+-- Held until the key of its body is at hand.
+UPDATE envelope SET state = 2, asked = 3, error = ? WHERE id = ?;
+
+-- name: locked_page
+-- Held envelopes after an id, with the key that they are held for, if they are.
+SELECT envelope.id, lane, CASE asked WHEN 3 THEN key_id END
+FROM envelope LEFT JOIN message ON message.id = envelope.message
+WHERE state > 1 AND state = 2 AND envelope.id > ? ORDER BY envelope.id LIMIT ?;
+
+-- name: count_keys
+-- How many bodies are sealed with which key.
+SELECT key_id, count(*) FROM message WHERE key_id IS NOT NULL GROUP BY key_id;
 
 -- name: mark_inflight
 UPDATE envelope SET state = 1, since = ? WHERE id IN (SELECT value FROM json_each(?));
@@ -224,8 +238,8 @@ WHERE message = ? AND ordinal > ? AND ordinal <= ? ORDER BY ordinal LIMIT ?;
 UPDATE envelope SET asked = ?1 WHERE asked <> ?1 AND id IN (SELECT value FROM json_each(?2));
 
 -- name: set_state
--- What was damaged and is released has its reason forgotten.
-UPDATE envelope SET state = ?, error = CASE state WHEN 3 THEN '' ELSE error END
+-- What was damaged or held for its key has its reason forgotten.
+UPDATE envelope SET state = ?, asked = 0, error = CASE WHEN state = 3 OR asked = 3 THEN '' ELSE error END
 WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: make_due

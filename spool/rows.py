@@ -17,6 +17,7 @@ from spool.message import BodyKind, Client, Destination, Envelope, Message, Noti
 from spool.outcome import Deferred, Delivered, Failed, Outcome, Stage
 from spool.reply import Reply
 from spool.report import ReportLine
+from spool.seal import Compression, Seal
 from spool.state import Event, Kind, State
 
 #: A row as SQLite gives it: the decoding here is what checks it.
@@ -40,8 +41,8 @@ STAGES: Final = dict(
         )
     )
 )
-#: What the operator asked of an envelope in flight.
-ASKED_NOTHING, ASKED_HOLD, ASKED_REMOVE = range(3)
+#: What the operator asked of an envelope in flight; and why one is held, when that is for want of its key.
+ASKED_NOTHING, ASKED_HOLD, ASKED_REMOVE, ASKED_KEY = range(4)
 
 STATE_CODE: Final = {state: code for code, state in STATES.items()}
 KIND_CODE: Final = {kind: code for code, kind in KINDS.items()}
@@ -52,6 +53,7 @@ _OUTCOME_CODE: Final = {Delivered: 0, Deferred: 1, Failed: 2}
 _RETS: Final = {"": None, Ret.FULL.value: Ret.FULL, Ret.HDRS.value: Ret.HDRS}
 NOTIFY: Final = {bits: Notify(bits) for bits in range(8)}
 _BODY_KINDS: Final = {bits: BodyKind(bits) for bits in range(4)}
+_COMPRESSIONS: Final = {compression.value: compression for compression in Compression}
 
 
 class CorruptRow(ValueError):
@@ -100,6 +102,19 @@ def read_message(row: Row) -> Message:
         )
     except (KeyError, TypeError) as error:
         raise CorruptRow(f"message {name!a}: {error!r}") from error
+
+
+def seal_columns(seal: Seal) -> Row:
+    """The last three columns of ``insert_message``."""
+    return (seal.compression.value, seal.key or None, seal.salt or None)
+
+
+def read_seal(row: Row) -> Seal:
+    """The seal of these three columns."""
+    compression, key, salt = row
+    if compression not in _COMPRESSIONS:
+        raise CorruptRow(f"a body sealed in an unknown way: {compression!a}")
+    return Seal(_COMPRESSIONS[compression], key or "", salt or b"")
 
 
 def recipient_columns(recipient: Recipient) -> Row:

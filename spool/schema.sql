@@ -1,4 +1,4 @@
--- The tables, version 1. Codes (state, kind, event, stage, ...) are positions in the tables of rows.py.
+-- The tables, version 2. Codes (state, kind, event, stage, ...) are positions in the tables of rows.py.
 -- Times are spool time in milliseconds unless a column says otherwise.
 
 -- name: meta
@@ -19,7 +19,8 @@ CREATE TABLE time_mark (
 ) STRICT;
 
 -- name: message
--- A message as it was accepted. "file" names a large body; a small one is a row of "body".
+-- A message as it was accepted. "file" names a large body; a small one is a row of "body". "compression", "key_id" (a
+-- fingerprint) and "salt" say how the body is sealed; size and checksum are those of the body itself.
 CREATE TABLE message (
     id            INTEGER PRIMARY KEY,
     name          TEXT    NOT NULL UNIQUE,
@@ -39,8 +40,15 @@ CREATE TABLE message (
     uid           INTEGER,
     checksum      BLOB    NOT NULL,
     file          TEXT,
-    last_ordinal  INTEGER NOT NULL
+    last_ordinal  INTEGER NOT NULL,
+    compression   TEXT    NOT NULL DEFAULT '',
+    key_id        TEXT,
+    salt          BLOB
 ) STRICT;
+
+-- name: message_key
+-- Which keys are still needed.
+CREATE INDEX message_key ON message (key_id) WHERE key_id IS NOT NULL;
 
 -- name: body
 -- Small bodies, apart from their messages so that a listing does not read them.

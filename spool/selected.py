@@ -21,7 +21,7 @@ from spool.errors import UnknownEnvelope
 from spool.outcome import Attempt, Failed
 from spool.outcomes import read_subjects, write_history
 from spool.reply import Reply
-from spool.rows import ASKED_HOLD, ASKED_NOTHING, ASKED_REMOVE, STATE_CODE, Row
+from spool.rows import ASKED_HOLD, ASKED_KEY, ASKED_NOTHING, ASKED_REMOVE, STATE_CODE, Row
 from spool.selection import Selection
 from spool.state import Event, State
 from spool.store import SQL, Transaction
@@ -107,9 +107,10 @@ def _select(tx: Transaction, rest: Range) -> list[Row]:
 
 
 def hold(tx: Transaction, chosen: Sequence[Chosen]) -> int:
-    """READY to HELD, and a mark for those in flight."""
+    """READY to HELD, and a mark for those in flight; what is held for its key is held for good."""
     marked = _ask(tx, chosen, ASKED_HOLD)
-    return marked + _move(tx, chosen, {_READY}, _HELD)
+    locked = [one for one in chosen if one.asked == ASKED_KEY]
+    return marked + _move(tx, chosen, {_READY}, _HELD) + _move(tx, locked, {_HELD}, _HELD)
 
 
 def release(tx: Transaction, chosen: Sequence[Chosen]) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -35,6 +36,7 @@ from spool.orphans import OrphanSweep
 from spool.repair import repair
 from spool.report import ReportLine
 from spool.room import RoomGauge
+from spool.seal import Sealing
 from spool.selection import Selection
 from spool.settlement import Settlement
 from spool.store import Transaction
@@ -95,6 +97,19 @@ class SpoolWriter:
     def notify_accepted(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called in the loop after each commit that made something due."""
         self._listeners.append(callback)
+
+    def seal_with(self, sealing: Sealing) -> None:
+        """From here on, seal new bodies like this and open those that are there; at first they lie open."""
+        self.bodies.sealing = sealing
+
+    async def unlock(self) -> int:
+        """Let go of what is held for a key that is at hand now, in bounded transactions. How many."""
+        freed = 0
+        place: int | None = 0
+        while place is not None:
+            step = await self._write(partial(claims.unlock, after=place))
+            freed, place = freed + step.changed, step.rest
+        return freed
 
     # -- in -----------------------------------------------------------------------------------------------------------
 

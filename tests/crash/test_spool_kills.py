@@ -22,6 +22,7 @@ from spool.layout import layout
 from spool.writer import SpoolWriter
 from tests.tools.faults import files_in
 from tests.tools.kept import Told, assert_kept, assert_whole, look
+from tests.tools.spool_child import SEALS
 
 pytestmark = pytest.mark.anyio
 
@@ -82,6 +83,27 @@ NTH = {Instant.BEFORE_COMMIT: (1, 4, 6, 7, 9), Instant.AFTER_COMMIT: (1, 4, 6, 7
 @pytest.mark.parametrize(("instant", "nth"), [(instant, nth) for instant in LIVES for nth in NTH.get(instant, (1,))])
 async def test_killed_at_an_instant_the_spool_keeps_its_contract(tmp_path: Path, instant: Instant, nth: int) -> None:
     told, status = run(tmp_path, "live", instant, str(nth))
+    assert status == -signal.SIGKILL, "it did not come to that instant"
+    assert_kept(told, await look(tmp_path))
+
+
+@pytest.mark.reliability("7 at rest")
+@pytest.mark.parametrize(
+    "instant",
+    [
+        Instant.BODY_CREATED,
+        Instant.BODIES_PUBLISHED,
+        Instant.BEFORE_COMMIT,
+        Instant.AFTER_COMMIT,
+        Instant.BEFORE_UNLINK,
+        Instant.AFTER_CHECKPOINT,
+    ],
+)
+async def test_killed_with_sealed_bodies_the_spool_keeps_its_contract(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instant: Instant
+) -> None:
+    monkeypatch.setenv(SEALS, "1")
+    told, status = run(tmp_path, "live", instant, "1" if instant not in NTH else "4")
     assert status == -signal.SIGKILL, "it did not come to that instant"
     assert_kept(told, await look(tmp_path))
 

@@ -89,6 +89,9 @@ def test_a_spool_of_a_later_version_is_left_as_it_is(tmp_path: Path) -> None:
     assert Path(path).read_bytes() == before
 
 
+NEXT = migrations.VERSION + 1
+
+
 def add_colour(database: Database) -> None:
     database["message"].add_column("colour", str)  # type: ignore[union-attr]
 
@@ -102,20 +105,20 @@ def test_an_older_spool_climbs_to_todays_version_once(tmp_path: Path) -> None:
     close_spool(begin(tmp_path))
     with closing(connect(database_path(str(tmp_path)))) as connection:
         for _ in range(2):
-            migrations.migrate(connection, {2: add_colour})
+            migrations.migrate(connection, {NEXT: add_colour})
         columns = [row[1] for row in connection.execute("PRAGMA table_info(message)")]
         assert columns.count("colour") == 1
-        assert migrations.version_of(connection, 2) == 2
+        assert migrations.version_of(connection, NEXT) == NEXT
 
 
 def test_a_step_that_fails_changes_nothing(tmp_path: Path) -> None:
     close_spool(begin(tmp_path))
     with closing(connect(database_path(str(tmp_path)))) as connection:
         with pytest.raises(RuntimeError, match="half way"):
-            migrations.migrate(connection, {2: add_and_fail})
+            migrations.migrate(connection, {NEXT: add_and_fail})
         columns = [row[1] for row in connection.execute("PRAGMA table_info(message)")]
         assert "colour" not in columns
-        assert migrations.version_of(connection, 2) == 1
+        assert migrations.version_of(connection, NEXT) == migrations.VERSION
 
 
 def test_an_everyday_start_does_not_import_sqlite_utils(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from spool.layout import layout
 from spool.listing import QueueReader
 from spool.message import Claimed
 from spool.writer import SpoolWriter
-from tests.tools.spool_child import body_of
+from tests.tools.spool_child import SEALED, body_of
 from tests.tools.spooled import take
 
 
@@ -46,6 +46,7 @@ class Found:
 
 async def look(root: Path) -> Found:
     spool = await SpoolWriter.open(layout(str(root)))
+    spool.seal_with(SEALED)
     claimed = await take(spool, 100_000)
     reader = QueueReader.beside(layout(str(root)).spool_dir, spool.clock)
     entries = [entry for entry in reader.entries() if isinstance(entry, QueueEntry)]

@@ -19,11 +19,17 @@ from spool.errors import SpoolLost
 from spool.files import SystemOps
 from spool.ids import MessageId, new_message_id
 from spool.layout import layout
+from spool.seal import Compression, Sealing
 from spool.writer import SpoolWriter
+from tests.tools.sealing import FIRST
 from tests.tools.spooled import DONE, NEVER, Letter, settlement, submission, take
 
 #: Rounds of a life that is not cut short; few enough to be quick, enough for every instant.
 ROUNDS = 4
+#: The variable of the environment that has bodies sealed.
+SEALS = "SPOOL_CHILD_SEALS"
+#: Then they are sealed in every way at once.
+SEALED = Sealing(Compression.ZSTD, FIRST)
 #: Seconds that a life goes on afterwards, for what the spool's thread does in its own time.
 IDLE = 2.0
 
@@ -96,6 +102,8 @@ async def main(root: str, scenario: str, *arguments: str) -> None:
     ops = DyingOps(arguments[0], int(arguments[1])) if scenario == "live" else SystemOps()
     try:
         spool = await SpoolWriter.open(layout(root), ops=ops)
+        if SEALS in os.environ:
+            spool.seal_with(SEALED)
         tell("opened")
         if scenario == "accept":
             await accept_without_end(spool, int(arguments[0]))

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "control": {"spool", "policy", "ingress", "scheduler", "delivery", "control"},
 }
 THIRD_PARTY = {
-    "spool": {"sqlite_utils", "anyio", "msgspec"},
+    "spool": {"sqlite_utils", "anyio", "msgspec", "cryptography", "zstandard"},
     "policy": {"passlib", "cryptography", "anyio", "idna", "re2"},
     "ingress": {"aiosmtpd", "anyio"},
     "scheduler": {"anyio"},
