@@ -77,7 +77,7 @@ async def test_a_climb_that_is_cut_off_anywhere_begins_again(
     nth = 0
     while not ended:
         # All of them; a few that fall everywhere in it when there is little time.
-        nth += 1 if thorough else 4
+        nth += 1 if thorough else 7
         place = unpacked(kept, tmp_path / str(nth))
         ended = climb(place, nth) == 0
         cases.tried()
