@@ -23,7 +23,7 @@ from typing import TypeAlias
 
 #: Octets that a disk writes at once.
 SECTOR = 512
-_CALLS = "openat,write,pwrite64,ftruncate,fallocate,fsync,fdatasync,rename,unlink,mkdir"
+_CALLS = "openat,write,writev,pwrite64,ftruncate,fallocate,fsync,fdatasync,rename,unlink,mkdir"
 _LEFT_OUT = ("-shm", "/lock", "/lock.readers", "/reserve")
 _LINE = re.compile(r"^\d+ +(\w+)\((.*)\) += (\d+)(?:<([^>]*)>)?$")
 _UNFINISHED = re.compile(r"^(\d+) +(\w+)\((.*) <unfinished \.\.\.>$")
@@ -115,7 +115,7 @@ def _event(call: str, arguments: str, opened: str, folder: str, made: set[str]) 
     texts = [bytes.fromhex(text.replace("\\x", "")) for text in _TEXT.findall(arguments)]
     file = _FILE.match(arguments)
     path = _plain(file[1]) if file else os.fsdecode(texts[0]) if texts else ""
-    if call == "write" and arguments.startswith("1<"):
+    if call == "writev" and arguments.startswith("1<"):
         yield from (Said(line) for line in texts[0].decode().splitlines())
         return
     path = opened if call == "openat" else path.removesuffix(_DELETED)
