@@ -2,7 +2,7 @@
 
 A session takes batch after batch of its kind of traffic; one task serves as many messages as there are without a pause.
 
-Guarantees: every batch that was started ends in the recorder: settled, or returned untried when the session was cancelled.
+Guarantees: every batch that was started ends in the recorder: settled, or returned when the session was cancelled.
 Nothing that delivery does, exceptions of its own included, ends the scheduler or fails mail: unknown trouble is temporary.
 
 Failure: `SpoolLost` comes through.
@@ -22,6 +22,7 @@ from anyio.abc import TaskGroup
 from policy.config import Config
 from policy.route import Route
 from scheduler.health import Health
+from scheduler.limits import Traffic
 from scheduler.pool import Job, Pool
 from scheduler.recorder import Ended, Recorder
 from scheduler.stats import Tally
@@ -43,6 +44,9 @@ Report: TypeAlias = Callable[[Claimed, Sequence[ReportLine]], Awaitable[Submissi
 
 log: Final = logging.getLogger(__name__)
 
+_IN_DOUBT: Final = Deferred(
+    Reply(451, "4.3.2", "broken off when smtpd stopped: if it was sent, no reply was seen"), stage=Stage.DOT
+)
 _STRAY: Final = Reply(451, "4.3.0", "internal error while delivering; the log says more")
 
 
@@ -92,7 +96,7 @@ class Sessions:
             self.fill(pool)
 
     async def _run(self, pool: Pool, job: Job) -> None:
-        ended = Ended(pool, job.lane, [job.batch], returned=job.batch.items, load=job.load)
+        ended: Ended | None = None
         try:
             if job.target.route is None:
                 ended = await self._report(pool, job)
@@ -101,9 +105,18 @@ class Sessions:
                 ended = self._settle(pool, job, results)
         finally:
             pool.session_ended(job)
-            self._recorder.put(ended)
+            self._recorder.put(ended or self._broken_off(pool, job))
             if pool.is_hungry(job):
                 self.hunger()
+
+    def _broken_off(self, pool: Pool, job: Job) -> Ended:
+        """The stop did not wait for it: mailboxes recognise their mail, of other mail the history says what is not known."""
+        if job.lane.target.traffic is not Traffic.RELAY:
+            return Ended(pool, job.lane, [job.batch], returned=job.batch.items, load=job.load)
+        now = self._spool.clock.now()
+        attempts = [Attempt(item.envelope.id, now, now, job.lane.target.name, _IN_DOUBT) for item in job.batch.items]
+        settlements = [settle(item, attempt, now, ()) for item, attempt in zip(job.batch.items, attempts, strict=True)]
+        return Ended(pool, job.lane, [job.batch], settlements, load=job.load)
 
     # -- mail ---------------------------------------------------------------------------------------------------------
 

@@ -24,11 +24,18 @@ from spool.intent import MboxIntent
 from spool.keys import find, key_of
 from spool.lane import ClaimOrder, Lane
 from spool.message import Claimed, Message
+from spool.outcome import Attempt, Deferred, Stage
+from spool.outcomes import read_subjects, write_history
 from spool.reading import Rows, read_rows
+from spool.reply import Reply
 from spool.rows import ASKED_REMOVE, STATE_CODE, CorruptRow, Row, read_envelope, read_message, read_seal
-from spool.state import State
+from spool.state import Event, State
 from spool.store import SQL, Transaction
 
+#: What came of what was in flight when the process died.
+IN_DOUBT: Final = Deferred(
+    Reply(451, "4.4.2", "in flight when smtpd died: if it was sent, no reply was seen"), stage=Stage.DOT
+)
 _READY, _INFLIGHT = STATE_CODE[State.READY], STATE_CODE[State.INFLIGHT]
 #: The message and its body, or why nothing can be said of it.
 _Found: TypeAlias = "tuple[Message, Body] | CorruptRow | KeyMissing"
@@ -136,9 +143,19 @@ def unclaim(tx: Transaction, envelopes: Iterable[EnvelopeId]) -> None:
 def recover(tx: Transaction) -> int:
     """Void every lease: nobody can hold one when the spool is opened. How many there were."""
     stranded = tx.execute(SQL["stranded"]).fetchall()
+    _doubt(tx, {row[0]: row[4] for row in stranded})
     for row in stranded:
-        _put_back(tx, row, "recover_envelope")
+        _put_back(tx, row[:4], "recover_envelope")
     return len(stranded)
+
+
+def _doubt(tx: Transaction, begun: dict[int, int | None]) -> None:
+    """Say in the history of what leaves this machine that nobody knows whether it did; mailboxes recognise their mail."""
+    subjects, _ = read_subjects(tx.connection, list(begun))
+    for subject in subjects:
+        if not (subject.kind.is_report or subject.user):
+            started = begun[subject.row] or tx.now
+            write_history(tx, subject, Attempt(subject.id, started, tx.now, "", IN_DOUBT), Event.DEFERRED)
 
 
 def _put_back(tx: Transaction, row: Row, statement: str) -> None:

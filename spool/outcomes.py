@@ -91,6 +91,11 @@ class Subject:
         """The address of the final destination."""
         return Address(*self.destination[:2])
 
+    @property
+    def user(self) -> str:
+        """The local user who gets it; empty when it leaves this machine."""
+        return self.destination[2]
+
 
 def read_subjects(connection: sqlite3.Connection, rows: Sequence[int]) -> tuple[list[Subject], dict[int, str]]:
     """These envelopes (row ids) in their order, and the reason for each that cannot be read."""

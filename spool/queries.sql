@@ -214,7 +214,7 @@ WHERE message.name = ? AND ordinal = ?;
 
 -- name: stranded
 -- What an earlier start had in flight.
-SELECT id, message, lane, asked FROM envelope WHERE state = 1;
+SELECT id, message, lane, asked, since FROM envelope WHERE state = 1;
 
 -- name: recover_envelope
 UPDATE envelope SET state = CASE asked WHEN 1 THEN 2 ELSE 0 END, asked = 0, recovered = 1 WHERE id = ?;

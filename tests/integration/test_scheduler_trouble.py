@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,13 @@ import pytest
 from policy.config import Relay
 from scheduler.limits import bounds_of
 from scheduler.runner import Runner
+from spool.entry import PastAttempt
 from spool.errors import SpoolLost
 from spool.lane import Lane
 from spool.layout import Layout, layout
+from spool.listing import QueueReader
+from spool.selection import Selection
+from tests.tools.in_flight import LOCAL
 from tests.tools.scheduling import PACE, PATIENCE, FullDisk, World, world
 from tests.tools.spooled import LATER, Letter, put, take
 
@@ -132,18 +137,34 @@ async def test_a_stop_waits_for_sessions_and_puts_the_rest_back(house: World) ->
     assert not any(one.was_in_flight for one in rest)
 
 
+async def cut_off(house: World, letter: Letter) -> None:
+    """A session that does not end before the stop has waited long enough."""
+    hasty = Runner(house.spool, lambda: house.config, house.deliver, house.report, replace(PACE, grace=0.05))
+    await put(house.spool, letter)
+    house.close_gate()
+    async with anyio.create_task_group() as group:
+        group.start_soon(hasty.run)
+        await house.until(lambda: house.running == 1)
+        hasty.stop()
+    assert house.running == 0
+
+
 async def test_a_session_that_does_not_end_is_cut_and_its_mail_put_back(place: Layout) -> None:
     async with world(place) as house:
-        hasty = Runner(house.spool, lambda: house.config, house.deliver, house.report, replace(PACE, grace=0.05))
-        await put(house.spool)
-        house.close_gate()
-        async with anyio.create_task_group() as group:
-            group.start_soon(hasty.run)
-            await house.until(lambda: house.running == 1)
-            hasty.stop()
-        assert house.running == 0
+        await cut_off(house, Letter(to=("ann@box.example.net",), lane=LOCAL, user="ann"))
         (again,) = await take(house.spool)
         assert again.envelope.attempts == 0
+
+
+@pytest.mark.reliability("5 outbound duplicates")
+async def test_of_a_relay_that_was_cut_the_history_says_that_it_may_have_been_sent(place: Layout) -> None:
+    async with world(place) as house:
+        await cut_off(house, Letter())
+        (again,) = await take(house.spool)
+        with closing(QueueReader.beside(place.spool_dir, house.spool.clock)) as reader:
+            (past,) = reader.attempts(Selection(again.message.id))
+        assert isinstance(past, PastAttempt)
+        assert "if it was sent, no reply was seen" in past.attempt.outcome.reply.text
 
 
 async def test_a_cancelled_scheduler_has_recorded_what_had_ended(place: Layout) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from spool.address import NULL_SENDER
 from spool.bodies import SMALL_BODY, LargeBody
+from spool.claims import IN_DOUBT
+from spool.entry import PastAttempt
 from spool.errors import BodyDamaged, UnknownEnvelope
 from spool.ids import EnvelopeId, MessageId, new_message_id
 from spool.intent import MboxIntent
@@ -121,6 +123,22 @@ async def test_having_been_in_flight_is_remembered_through_later_deferrals(place
     (again,) = await take(spool)
     assert again.was_in_flight, "a copy of ours may still lie in the mailbox"
     await spool.aclose()
+
+
+@pytest.mark.reliability("5 outbound duplicates")
+@pytest.mark.parametrize(("user", "lines"), [("", 1), ("ann", 0)])
+async def test_of_what_was_in_flight_to_another_host_the_history_says_that_it_may_have_been_sent(
+    place: Layout, clock: HandClock, user: str, lines: int
+) -> None:
+    spool = await SpoolWriter.open(place, clock)
+    name = await put(spool, Letter(user=user))
+    await take(spool)
+    await spool.aclose()
+    spool = await SpoolWriter.open(place, clock)
+    with closing(QueueReader.beside(place.spool_dir, spool.clock)) as reader:
+        history = reader.attempts(Selection(name))
+    await spool.aclose()
+    assert [one.attempt.outcome for one in history if isinstance(one, PastAttempt)] == [IN_DOUBT] * lines
 
 
 async def test_what_was_asked_of_an_envelope_in_flight_is_obeyed_after_a_restart(
