@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Final, Protocol
@@ -29,6 +29,7 @@ from control.protocol import (
     AnyRequest,
     Change,
     Chunk,
+    CountQueue,
     Done,
     Explain,
     Log,
@@ -54,12 +55,16 @@ from policy.suggestion import did_you_mean
 from policy.tables.table import Table
 from spool.door import SpoolDoor
 from spool.errors import SpoolError, SpoolLost
+from spool.filter import FilterError
 from spool.ids import IdSyntaxError
 from spool.lane import Lane
 from spool.listing import PAGE, QueueReader
 from spool.selection import Selection, select
 
 _log: Final = logging.getLogger(__name__)
+
+#: Seconds that nothing is claimed while envelopes are held or removed: enough for some thousand of them.
+LONGEST_STANDSTILL: Final = 0.5
 
 
 class CommandRefused(Exception):
@@ -140,7 +145,7 @@ class Commands:
         """Rows, and last `Done` or `Refused`."""
         try:
             match request:
-                case ShowQueue() | ShowMessage() | ShowAttempts() | ShowLanes():
+                case ShowQueue() | CountQueue() | ShowMessage() | ShowAttempts() | ShowLanes():
                     async for row in self._listing(request, viewer):
                         yield row
                     yield Done()
@@ -176,7 +181,7 @@ class Commands:
             raise
         except Forbidden as error:
             yield Refused(str(error), forbidden=True)
-        except (SpoolError, IdSyntaxError, UnknownSubsystem, CommandRefused, QuestionError) as error:
+        except (SpoolError, IdSyntaxError, FilterError, UnknownSubsystem, CommandRefused, QuestionError) as error:
             yield Refused(str(error))
         except Exception:
             _log.exception("a control request failed: %s", type(request).__name__)
@@ -216,11 +221,17 @@ class Commands:
         change = self._changes.get(request.verb)
         if change is None:
             raise CommandRefused(f"there is no command {request.verb}")
-        # What was claimed ahead is in flight for the spool: taken back first, it can be held or removed at once.
-        claimed_ahead = request.verb in ("hold", "remove")
-        async with self._desk.schedule.standstill() if claimed_ahead else nullcontext():
-            count = await change(select(request.id))
-        _log.info("info: %s %s: %d envelopes", request.verb, request.id, count)
+        running = _Running(change, select(request.id, request.filter))
+        async with anyio.create_task_group() as tasks:
+            # What was claimed ahead is in flight for the spool: taken back first, it can be held or removed at once.
+            # Whatever takes long goes on while mail flows, and what is claimed then is marked.
+            claimed_ahead = request.verb in ("hold", "remove")
+            async with self._desk.schedule.standstill() if claimed_ahead else nullcontext():
+                tasks.start_soon(running.run)
+                with anyio.move_on_after(LONGEST_STANDSTILL):
+                    await running.ended.wait()
+        count = running.count()
+        _log.info("info: %s %s: %d envelopes", request.verb, _chosen(request), count)
         return count
 
     async def _update_table(self, name: str) -> None:
@@ -252,6 +263,37 @@ class Commands:
         _log.info("info: lane %s %s %s", request.action, request.key, "paused" if request.paused else "resumed")
 
 
+@dataclass(slots=True)
+class _Running:
+    """A change that may take longer than those who wait for it want to wait."""
+
+    change: Callable[[Selection], Awaitable[int]]
+    selection: Selection
+    ended: anyio.Event = field(default_factory=anyio.Event)
+    changed: int = 0
+    error: SpoolError | FilterError | None = None
+
+    async def run(self) -> None:
+        """Do it, and keep what came of it."""
+        try:
+            self.changed = await self.change(self.selection)
+        except (SpoolError, FilterError) as error:
+            self.error = error
+        finally:
+            self.ended.set()
+
+    def count(self) -> int:
+        """How many envelopes were changed; raises what `run` met."""
+        if self.error is not None:
+            raise self.error
+        return self.changed
+
+
+def _chosen(request: Change) -> str:
+    said = msgspec.to_builtins(request.filter)
+    return " ".join([request.id, *(f"--{name} {value}" for name, value in said.items())])
+
+
 def _require_operator(viewer: Viewer, because: str = "") -> None:
     if not viewer.is_operator:
         raise Forbidden(f"{because}this is for root and for the daemon's own user")
@@ -262,10 +304,5 @@ def _page(found: Iterator[AnyAnswer]) -> list[AnyAnswer]:
 
 
 def _find_lane(reader: QueueReader, lane: Lane) -> tuple[int, bool] | None:
-    after = 0
-    while page := reader.lanes(after, PAGE):
-        for status in page:
-            if status.lane == lane:
-                return status.id, status.paused
-        after = page[-1].id
-    return None
+    status = reader.find_lane(lane)
+    return (status.id, status.paused) if status else None

@@ -13,11 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+import msgspec
+
 from control.protocol import (
     CHUNK,
+    MAX_COUNTED,
     AnyAnswer,
     AttemptRow,
     Chunk,
+    CountQueue,
+    CountRow,
     EnvelopeRow,
     LaneRow,
     ShowAttempts,
@@ -28,12 +33,13 @@ from control.protocol import (
 from spool.clock import SpoolClock
 from spool.entry import CorruptEntry, Entry, PastAttempt, QueueEntry
 from spool.errors import UnknownEnvelope
+from spool.filter import Filter, Trait
 from spool.lane import LaneStatus
 from spool.listing import PAGE, QueueReader
 from spool.rows import ASKED_HOLD, ASKED_REMOVE
 from spool.selection import Selection, select
 
-ListingRequest: TypeAlias = ShowQueue | ShowMessage | ShowAttempts | ShowLanes
+ListingRequest: TypeAlias = ShowQueue | CountQueue | ShowMessage | ShowAttempts | ShowLanes
 
 _ASKED: Final = {ASKED_HOLD: "hold", ASKED_REMOVE: "remove"}
 
@@ -53,6 +59,14 @@ class Viewer:
         """Whether they may know of an envelope."""
         return self.is_operator or (isinstance(entry, QueueEntry) and entry.uid == self.uid)
 
+    def may_choose(self, wanted: Filter) -> Filter:
+        """``wanted``, of what they may know of."""
+        if self.uid is None:
+            return wanted
+        if wanted.uid not in (None, self.uid):
+            raise Forbidden("the mail of others is shown to root and to the daemon's own user")
+        return msgspec.structs.replace(wanted, uid=self.uid)
+
 
 class Forbidden(Exception):
     """The request is not for this viewer."""
@@ -62,7 +76,9 @@ def rows(reader: QueueReader, request: ListingRequest, viewer: Viewer) -> Iterat
     """What ``request`` asks for, as far as ``viewer`` may see it."""
     match request:
         case ShowQueue():
-            return _queue(reader, select(request.id), viewer)
+            return _queue(reader, select(request.id, viewer.may_choose(request.filter)), viewer)
+        case CountQueue():
+            return _counts(reader, select(request.id, viewer.may_choose(request.filter)), request.by)
         case ShowMessage():
             return _message(reader, select(request.id), viewer)
         case ShowAttempts():
@@ -83,6 +99,17 @@ def _queue(reader: QueueReader, selection: Selection, viewer: Viewer) -> Iterato
         yield row
     if selection.message and found is None:
         raise UnknownEnvelope(f"no message {selection.message}")
+
+
+def _counts(reader: QueueReader, selection: Selection, trait: Trait | None) -> Iterator[AnyAnswer]:
+    tally = reader.tally(selection, trait)
+    if trait is None:
+        yield CountRow("", tally.total)
+        return
+    for value, count in tally.named(trait):
+        yield CountRow(value[:MAX_COUNTED], count)
+    if tally.others:
+        yield CountRow("", tally.others, others=True)
 
 
 def _message(reader: QueueReader, selection: Selection, viewer: Viewer) -> Iterator[AnyAnswer]:
@@ -111,11 +138,11 @@ def _require_own(reader: QueueReader, selection: Selection, viewer: Viewer) -> N
 def _lanes(reader: QueueReader, viewer: Viewer) -> Iterator[AnyAnswer]:
     if not viewer.is_operator:
         raise Forbidden("lanes are shown to root and to the daemon's own user")
-    counts = reader.counts().by_lane
     after = 0
     while page := reader.lanes(after, PAGE):
+        counts = reader.waiting(page[0].id, page[-1].id)
         for status in page:
-            waiting = sum(counts.get(status.id, {}).values())
+            waiting = counts.get(status.id, 0)
             # A lane is remembered for a while after its last envelope: only its troubles are worth a line then.
             if waiting or status.failures or status.paused or status.parked:
                 yield _lane_row(status, waiting, reader.clock)

@@ -14,6 +14,7 @@ from control.client import ControlError, NotRunning, RequestRefused
 from control.listings import ListingRequest, Viewer, rows
 from control.protocol import AnyAnswer
 from spool.errors import SpoolError, SpoolForbidden, SpoolInUse
+from spool.filter import FilterError
 from spool.ids import IdSyntaxError
 from spool.layout import Layout
 from spool.listing import QueueReader
@@ -59,7 +60,7 @@ def ask_spool(spool_dir: str, request: ListingRequest) -> Iterator[AnyAnswer]:
         raise ControlError(str(error)) from None
     try:
         yield from rows(reader, request, Viewer())
-    except (SpoolError, IdSyntaxError) as error:
+    except (SpoolError, IdSyntaxError, FilterError) as error:
         raise RequestRefused(str(error)) from None
     finally:
         reader.close()

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from control.protocol import Answer, AttemptRow, EnvelopeRow, LaneRow, StatusRow, TroubleRow
+from control.protocol import Answer, AttemptRow, CountRow, EnvelopeRow, LaneRow, StatusRow, TroubleRow
 
 #: Fields of any row that hold a time.
 _TIMES: Final = frozenset({"arrived", "expires", "next_try", "since", "last_try", "started", "ended"})
@@ -55,6 +55,12 @@ def queue_line(row: EnvelopeRow, now: float, running: bool) -> str:
         seconds,
     )
     return _fields(fields, row.error)
+
+
+def count_line(row: CountRow) -> str:
+    """``show queue --count``: how many, and of what."""
+    value = "(others)" if row.others else _CONTROL.sub(_escape, row.value)
+    return f"{row.count} {value}".rstrip()
 
 
 def envelope_page(row: EnvelopeRow) -> Iterator[str]:

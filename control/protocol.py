@@ -15,10 +15,14 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-#: Octets of a request: an action's name and a domain are the longest things in one.
-MAX_REQUEST: Final = 4096
+from spool.filter import ANY, Filter, Trait
+
+#: Octets of a request: the longest is a filter, most of it characters of four octets each.
+MAX_REQUEST: Final = 16 * 1024
 #: Octets of an answer's frame: a row with two addresses and a reply, each escaped, or a `Chunk`.
 MAX_ANSWER: Final = 256 * 1024
+#: Characters of a value that envelopes are counted by.
+MAX_COUNTED: Final = 2048
 #: Octets of a message in one `Chunk`.
 CHUNK: Final = 64 * 1024
 
@@ -41,9 +45,18 @@ class Request(msgspec.Struct, frozen=True, tag=True):
 
 
 class ShowQueue(Request, frozen=True):
-    """An `EnvelopeRow` for each envelope; all of them, or those of one message."""
+    """An `EnvelopeRow` for each envelope; all of them, or those of one message, as far as they pass the filter."""
 
     id: Id = "all"
+    filter: Filter = ANY
+
+
+class CountQueue(Request, frozen=True):
+    """The same envelopes counted: a `CountRow` for each value of a trait, or one for all of them."""
+
+    id: Id = "all"
+    filter: Filter = ANY
+    by: Trait | None = None
 
 
 class ShowMessage(Request, frozen=True):
@@ -93,10 +106,11 @@ class Explain(Request, frozen=True, kw_only=True):
 
 
 class Change(Request, frozen=True):
-    """``schedule``, ``remove``, ``hold`` or ``release`` envelopes; `Done` says how many."""
+    """``schedule``, ``remove``, ``hold`` or ``release`` envelopes that pass the filter; `Done` says how many."""
 
     verb: Name
     id: Id
+    filter: Filter = ANY
 
 
 class Pause(Request, frozen=True):
@@ -176,6 +190,16 @@ class EnvelopeRow(Answer, frozen=True, kw_only=True):
     attempts: int
     #: Why it waits: what its own last attempt came to, or its lane's.
     error: str
+
+
+class CountRow(Answer, frozen=True):
+    """How many envelopes are like this."""
+
+    #: At most `MAX_COUNTED` characters of it; empty for all of them.
+    value: str
+    count: int
+    #: These have values for which there was no room.
+    others: bool = False
 
 
 class AttemptRow(Answer, frozen=True, kw_only=True):
@@ -281,6 +305,7 @@ class Refused(Answer, frozen=True):
 
 AnyRequest: TypeAlias = (
     ShowQueue
+    | CountQueue
     | Explain
     | ShowMessage
     | ShowAttempts
@@ -297,6 +322,7 @@ AnyRequest: TypeAlias = (
 )
 AnyAnswer: TypeAlias = (
     EnvelopeRow
+    | CountRow
     | AttemptRow
     | LaneRow
     | StatusRow

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, TypeAlias
 from control import mailq as postfix
 from control import printing
 from control.asking import EXPLAIN_LONG, EXPLAIN_SHORT, asking, joined
+from control.choosing import CHOOSING, COUNTING, chosen, counted, listed
 from control.client import Connection, ControlError, NotRunning, RequestRefused
 from control.grammar import CommandError, Form, resolve
 from control.protocol import (
@@ -26,6 +27,8 @@ from control.protocol import (
     AttemptRow,
     Change,
     Chunk,
+    CountQueue,
+    CountRow,
     Done,
     EnvelopeRow,
     LaneRow,
@@ -52,7 +55,8 @@ from spool.layout import Layout, nearest_layout
 EX_NO_COMMAND: Final = 255
 _USAGE: Final = "usage: smtpctl [--json] [--root directory] command [argument ...]"
 #: Options of every command; those of ``explain`` alone stand in `control.asking`.
-_LONG_OPTIONS: Final = ("json", "root=")
+_COMMON_OPTIONS: Final = ("json", "root=")
+LONG_OPTIONS: Final = [*_COMMON_OPTIONS, *EXPLAIN_LONG, *CHOOSING, *COUNTING, "repair"]
 _MAILQ_USAGE: Final = "usage: mailq [-j] [--root directory]"
 
 
@@ -75,7 +79,7 @@ class Desk(NamedTuple):
         """The rows of an answer, from the daemon."""
         return _asking(Connection(self.layout.control_socket), request)
 
-    def listing(self, request: ShowQueue | ShowMessage | ShowAttempts | ShowLanes) -> Listing:
+    def listing(self, request: ShowQueue | CountQueue | ShowMessage | ShowAttempts | ShowLanes) -> Listing:
         """The same, or straight from the spool when no daemon runs."""
         try:
             connection = Connection(self.layout.control_socket)
@@ -125,7 +129,7 @@ def _run(arguments: Sequence[str], name: str, program: Callable[[Sequence[str]],
 
 def _smtpctl(arguments: Sequence[str]) -> int:
     try:
-        options, words = getopt.gnu_getopt(joined(arguments), EXPLAIN_SHORT, [*_LONG_OPTIONS, *EXPLAIN_LONG, "repair"])
+        options, words = getopt.gnu_getopt(joined(arguments), EXPLAIN_SHORT, LONG_OPTIONS)
         command = resolve(FORMS, words)
         special = [(name, value) for name, value in options if name not in ("--json", "--root")]
         for name, _ in special:
@@ -168,7 +172,10 @@ def _asking(connection: Connection, request: Request) -> Iterator[AnyAnswer]:
 
 
 def _show_queue(desk: Desk, arguments: tuple[str, ...]) -> int:
-    listing = desk.listing(ShowQueue(*arguments))
+    counts = {name for name, _ in desk.options} & {"--count", "--by"}
+    if counts:
+        return _count_queue(desk, arguments)
+    listing = desk.listing(ShowQueue(*listed(arguments, desk.options)))
     now = time.time()
     for row in listing.rows:
         assert isinstance(row, EnvelopeRow)
@@ -176,8 +183,15 @@ def _show_queue(desk: Desk, arguments: tuple[str, ...]) -> int:
     return os.EX_OK
 
 
+def _count_queue(desk: Desk, arguments: tuple[str, ...]) -> int:
+    for row in desk.listing(CountQueue(*listed(arguments, desk.options), by=counted(desk.options))).rows:
+        assert isinstance(row, CountRow)
+        print(printing.json_line(row) if desk.json else printing.count_line(row))
+    return os.EX_OK
+
+
 def _show_envelope(desk: Desk, arguments: tuple[str, ...]) -> int:
-    for number, row in enumerate(desk.listing(ShowQueue(*arguments)).rows):
+    for number, row in enumerate(desk.listing(ShowQueue(arguments[0])).rows):
         assert isinstance(row, EnvelopeRow)
         if desk.json:
             print(printing.json_line(row))
@@ -212,7 +226,7 @@ def _show_lanes(desk: Desk, arguments: tuple[str, ...]) -> int:
 def _why(desk: Desk, arguments: tuple[str, ...]) -> int:
     attempts = [row for row in desk.listing(ShowAttempts(*arguments)).rows if isinstance(row, AttemptRow)]
     try:
-        envelopes = [row for row in desk.listing(ShowQueue(*arguments)).rows if isinstance(row, EnvelopeRow)]
+        envelopes = [row for row in desk.listing(ShowQueue(arguments[0])).rows if isinstance(row, EnvelopeRow)]
     except RequestRefused:
         # The message is gone; its history is the answer.
         if not attempts:
@@ -267,7 +281,7 @@ def _explain(desk: Desk, arguments: tuple[str, ...]) -> int:
 
 def _changing(verb: str, past: str) -> Action:
     def run(desk: Desk, arguments: tuple[str, ...]) -> int:
-        count = desk.change(Change(verb, *arguments))
+        count = desk.change(Change(verb, *chosen(arguments, desk.options)))
         print(f"{count} envelope{'s' if count > 1 else ''} {past}")
         return os.EX_OK
 
@@ -323,34 +337,50 @@ def _verify(desk: Desk, arguments: tuple[str, ...]) -> int:
     return report.end()
 
 
+_HOLD: Final = _changing("hold", "held")
+_PAUSE_ENVELOPES: Final = _changing("hold", "paused")
+_RELEASE: Final = _changing("release", "released")
+_RESUME_ENVELOPES: Final = _changing("release", "resumed")
+_REMOVE: Final = _changing("remove", "removed")
+_SCHEDULE: Final = _changing("schedule", "scheduled")
+_CHOICES: Final = [option.rstrip("=") for option in CHOOSING]
+
 #: The options that not every command has.
 OPTIONS: Final[Mapping[Action, Sequence[str]]] = {
     _explain: [option.rstrip("=") for option in (*EXPLAIN_LONG, *EXPLAIN_SHORT.replace(":", ""))],
     _verify: ["repair"],
+    _show_queue: [*_CHOICES, *(option.rstrip("=") for option in COUNTING)],
+    **dict.fromkeys((_HOLD, _PAUSE_ENVELOPES, _RELEASE, _RESUME_ENVELOPES, _REMOVE, _SCHEDULE), _CHOICES),
 }
 
 FORMS: Final[Sequence[Form[Action]]] = (
     Form("encrypt", _encrypt),
     Form("encrypt <string>", _encrypt),
     Form("explain <recipient>", _explain),
-    Form("hold <id|all>", _changing("hold", "held")),
+    Form("hold", _HOLD),
+    Form("hold <id|all>", _HOLD),
     Form("log brief", _simple(lambda: Log(False))),
     Form("log verbose", _simple(lambda: Log(True))),
-    Form("pause envelope <id|all>", _changing("hold", "paused")),
+    Form("pause envelope", _PAUSE_ENVELOPES),
+    Form("pause envelope <id|all>", _PAUSE_ENVELOPES),
     Form("pause lane <action>", _pause_whole_lane(True)),
     Form("pause lane <action> <key>", _pause_whole_lane(True)),
     Form("pause mda", _pause_part("mda", True)),
     Form("pause mta", _pause_part("mta", True)),
     Form("pause smtp", _pause_part("smtp", True)),
-    Form("release <id|all>", _changing("release", "released")),
-    Form("remove <id|all>", _changing("remove", "removed")),
-    Form("resume envelope <id|all>", _changing("release", "resumed")),
+    Form("release", _RELEASE),
+    Form("release <id|all>", _RELEASE),
+    Form("remove", _REMOVE),
+    Form("remove <id|all>", _REMOVE),
+    Form("resume envelope", _RESUME_ENVELOPES),
+    Form("resume envelope <id|all>", _RESUME_ENVELOPES),
     Form("resume lane <action>", _pause_whole_lane(False)),
     Form("resume lane <action> <key>", _pause_whole_lane(False)),
     Form("resume mda", _pause_part("mda", False)),
     Form("resume mta", _pause_part("mta", False)),
     Form("resume smtp", _pause_part("smtp", False)),
-    Form("schedule <id|all>", _changing("schedule", "scheduled")),
+    Form("schedule", _SCHEDULE),
+    Form("schedule <id|all>", _SCHEDULE),
     Form("show attempts <id>", _show_attempts),
     Form("show envelope <evpid>", _show_envelope),
     Form("show lanes", _show_lanes),

@@ -145,8 +145,6 @@ class Counts:
     messages: int
     reports: int
     by_state: Mapping[State, int]
-    #: Envelopes by lane id and state.
-    by_lane: Mapping[int, Mapping[State, int]]
 
 
 def read_entry(row: Row) -> Entry:

@@ -12,10 +12,10 @@ ours; `SpoolError` when the database itself cannot be read.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Final
 
@@ -27,9 +27,10 @@ from spool.clock import SpoolClock, SystemClock
 from spool.entry import CorruptEntry, Counts, Entry, Page, PastAttempt, read_entry, read_past
 from spool.errors import SpoolError, SpoolForbidden, UnknownEnvelope
 from spool.files import SystemOps
+from spool.filter import Trait
 from spool.ids import EnvelopeId
 from spool.inspection import Inspection
-from spool.lane import LaneStatus
+from spool.lane import Lane, LaneStatus
 from spool.lock import SpoolLock
 from spool.message import Message
 from spool.migrations import version_of
@@ -37,10 +38,11 @@ from spool.opening import database_path, last_mark
 from spool.reading import read_rows
 from spool.report import ReportLine
 from spool.rows import STATES, CorruptRow, Row, read_message
-from spool.selected import AFTER_ALL, find_message
+from spool.selected import AFTER_ALL, Range, find_message, resolve
 from spool.selection import EVERYTHING, Selection
-from spool.state import State
+from spool.sieve import Sieve
 from spool.store import SQL
+from spool.tally import Tally, count_window
 
 #: Envelopes in a page: some milliseconds of work, half a megabyte.
 PAGE: Final = 500
@@ -110,13 +112,15 @@ class QueueReader:
             yield from self._by_row("stray_page")
 
     def page(self, selection: Selection = EVERYTHING, after: tuple[str, int] | None = None, limit: int = PAGE) -> Page:
-        """At most ``limit`` entries of what is selected, after the place where the page before ended."""
+        """What passes the filter of the next ``limit`` entries, after the place where the page before ended."""
         with self._looking() as connection:
             if selection.ordinal is not None:
-                return Page(_entries(connection, [_envelope_row(connection, selection)]), None)
+                found = [_envelope_row(connection, selection)]
+                sieve = Sieve.of(selection.filter, self.clock.now())
+                return Page(_entries(connection, _passing(connection, found, sieve)), None)
             name, ordinal = after or (selection.message, 0)
             bounds = (name, selection.message + AFTER_ALL, ordinal, limit)
-            return _page(connection, bounds)
+            return _page(connection, bounds, Sieve.of(selection.filter, self.clock.now()))
 
     def damaged(self) -> Iterator[Entry]:
         """What was set aside."""
@@ -183,19 +187,35 @@ class QueueReader:
         with self._looking() as connection:
             return lane_table.lanes(connection, after, limit)
 
+    def find_lane(self, lane: Lane) -> LaneStatus | None:
+        """The lane, when anything is known of it."""
+        with self._looking() as connection:
+            row: Row | None = connection.execute(SQL["find_lane"], (lane.action, lane.key)).fetchone()
+            return lane_table.lanes(connection, row[0] - 1, 1)[0] if row else None
+
+    def waiting(self, first: int, last: int) -> Mapping[int, int]:
+        """How many envelopes are in each lane with an id from ``first`` to ``last``, where there are any."""
+        with self._looking() as connection:
+            return dict(connection.execute(SQL["count_by_lane"], (first, last)).fetchall())
+
     def counts(self) -> Counts:
         """How much there is."""
         with self._looking() as connection:
-            rows = connection.execute(SQL["count_by_lane"]).fetchall()
+            by_state = connection.execute(SQL["count_by_state"]).fetchone()
+        with self._looking() as connection:
             messages = connection.execute(SQL["count_messages"]).fetchone()[0]
             reports = connection.execute(SQL["count_reports"]).fetchone()[0]
-        by_state: Counter[State] = Counter()
-        by_lane: dict[int, dict[State, int]] = {}
-        for lane, code, count in rows:
-            if (state := STATES.get(code)) is not None:
-                by_state[state] += count
-                by_lane.setdefault(lane, {})[state] = count
-        return Counts(messages, reports, by_state, by_lane)
+        return Counts(messages, reports, {STATES[code]: count for code, count in enumerate(by_state) if count})
+
+    def tally(self, selection: Selection, trait: Trait | None) -> Tally:
+        """How much there is of what is selected, by what it is like."""
+        tally = Tally()
+        with self._looking() as connection:
+            rest: Range | None = resolve(connection, selection, self.clock.now())
+        while rest is not None:
+            with self._looking() as connection:
+                rest = count_window(connection, rest, trait, tally)
+        return tally
 
     def keys(self) -> dict[str, int]:
         """How many bodies are sealed with which key, by fingerprint."""
@@ -231,11 +251,19 @@ def _connect(path: str) -> sqlite3.Connection:
     return connection
 
 
-def _page(connection: sqlite3.Connection, bounds: tuple[str, str, int, int]) -> Page:
+def _page(connection: sqlite3.Connection, bounds: tuple[str, str, int, int], sieve: Sieve) -> Page:
     """The page after (name, ordinal), before another name; ``bounds`` are the parameters of ``queue_page``."""
     ids = [row for (row,) in connection.execute(SQL["queue_page"], bounds)]
-    entries = _entries(connection, ids)
+    entries = _entries(connection, _passing(connection, ids, sieve))
     return Page(entries, _place(connection, ids) if len(ids) == bounds[3] else None)
+
+
+def _passing(connection: sqlite3.Connection, ids: list[int], sieve: Sieve) -> list[int]:
+    if not sieve.conditions:
+        return ids
+    rows = connection.execute(sieve.passing, sieve.parameters(ids=json.dumps(ids)))
+    passing = {row for (row,) in rows}
+    return [one for one in ids if one in passing]
 
 
 def _entries(connection: sqlite3.Connection, ids: list[int]) -> list[Entry]:

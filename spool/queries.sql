@@ -226,12 +226,9 @@ SELECT max(id) FROM envelope;
 -- Messages whose id begins like this: from the beginning itself up to whatever sorts after all its continuations.
 SELECT id, name, last_ordinal FROM message WHERE name >= ? AND name < ? LIMIT 2;
 
--- name: selected_of_all
-SELECT id, id, message, lane, state, asked FROM envelope WHERE id > ? AND id <= ? ORDER BY id LIMIT ?;
-
--- name: selected_of_message
-SELECT ordinal, id, message, lane, state, asked FROM envelope
-WHERE message = ? AND ordinal > ? AND ordinal <= ? ORDER BY ordinal LIMIT ?;
+-- name: window_end
+-- The last of the next envelopes, whatever gaps there are between their ids.
+SELECT max(id) FROM (SELECT id FROM envelope WHERE id > ? AND id <= ? ORDER BY id LIMIT ?);
 
 -- name: ask
 -- What to do with an envelope in flight once its attempt has ended.
@@ -333,7 +330,11 @@ SELECT message, ordinal, sender, recipient, destination, event, started, ended, 
 FROM attempt WHERE message >= ? AND message < ? ORDER BY message, id LIMIT ?;
 
 -- name: count_by_lane
-SELECT lane, state, count(*) FROM envelope GROUP BY lane, state;
+SELECT lane, count(*) FROM envelope WHERE lane BETWEEN ? AND ? GROUP BY lane;
+
+-- name: count_by_state
+-- In one walk through the smallest index that knows states, without sorting it. NULL when there is none.
+SELECT sum(state = 0), sum(state = 1), sum(state = 2), sum(state = 3) FROM envelope;
 
 -- name: count_messages
 SELECT count(*) FROM message;

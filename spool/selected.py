@@ -1,7 +1,8 @@
 """What the operator does to envelopes: hold, release, remove, schedule, in bounded steps.
 
-A `Selection` is first resolved to a `Range`, which ends with the newest envelope of that moment; then a step works on
-the next `STEP` of them and says where it stopped, so that mail flows between steps whatever was selected.
+A `Selection` is first resolved to a `Range`, which ends with the newest envelope of that moment; then a step looks at the
+next `LOOK` of them, works on at most `STEP` that pass the filter, and says where it stopped, so that mail flows between
+steps whatever was selected.
 
 Guarantees: an envelope in flight is marked, and the mark is obeyed when its attempt has ended without success.
 
@@ -21,15 +22,18 @@ from spool.errors import UnknownEnvelope
 from spool.outcome import Attempt, Failed
 from spool.outcomes import read_subjects, write_history
 from spool.reply import Reply
-from spool.rows import ASKED_HOLD, ASKED_KEY, ASKED_NOTHING, ASKED_REMOVE, STATE_CODE, Row
+from spool.rows import ASKED_HOLD, ASKED_KEY, ASKED_NOTHING, ASKED_REMOVE, STATE_CODE
 from spool.selection import Selection
+from spool.sieve import OPEN, Sieve
 from spool.state import Event, State
 from spool.store import SQL, Transaction
 
 _log: Final = logging.getLogger(__name__)
 
 #: Envelopes a step works on: some milliseconds of the writer's time.
-STEP: Final = 256
+STEP: Final = 64
+#: Envelopes a step looks at to find those that pass a filter; for the same reason.
+LOOK: Final = 2_000
 #: Sorts after every continuation of a message id.
 AFTER_ALL: Final = "~"
 _READY, _INFLIGHT, _HELD, _DAMAGED = (STATE_CODE[state] for state in State)
@@ -43,6 +47,7 @@ class Range:
     after: int
     last: int
     message: int | None = None
+    sieve: Sieve = OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +73,17 @@ class Chosen:
 Handler: TypeAlias = Callable[[Transaction, Sequence[Chosen]], int]
 
 
-def resolve(connection: sqlite3.Connection, selection: Selection) -> Range:
-    """What the selection means now."""
+def resolve(connection: sqlite3.Connection, selection: Selection, now: int) -> Range:
+    """What the selection means at spool time ``now``."""
+    sieve = Sieve.of(selection.filter, now)
     if not selection.message:
-        return Range(0, connection.execute(SQL["newest_envelope"]).fetchone()[0] or 0)
+        return Range(0, connection.execute(SQL["newest_envelope"]).fetchone()[0] or 0, None, sieve)
     message, name, last_ordinal = find_message(connection, selection.message)
     if selection.ordinal is None:
-        return Range(0, last_ordinal, message)
+        return Range(0, last_ordinal, message, sieve)
     if not connection.execute(SQL["find_envelope"], (name, selection.ordinal)).fetchone():
         raise UnknownEnvelope(f"no envelope {name}.{selection.ordinal}")
-    return Range(selection.ordinal - 1, selection.ordinal, message)
+    return Range(selection.ordinal - 1, selection.ordinal, message, sieve)
 
 
 def find_message(connection: sqlite3.Connection, beginning: str) -> tuple[int, str, int]:
@@ -91,19 +97,24 @@ def find_message(connection: sqlite3.Connection, beginning: str) -> tuple[int, s
     return message, name, last_ordinal
 
 
+def window_end(connection: sqlite3.Connection, rest: Range, look: int) -> int:
+    """The place of the last of the next ``look`` envelopes; that of the last of all when there are no more."""
+    if rest.message is not None:
+        return min(rest.after + look, rest.last)
+    end: int | None = connection.execute(SQL["window_end"], (rest.after, rest.last, look)).fetchone()[0]
+    return rest.last if end is None else end
+
+
 def step(tx: Transaction, rest: Range, handler: Handler) -> Step:
     """Let ``handler`` work on the next envelopes of ``rest``."""
-    chosen = [Chosen(*row) for row in _select(tx, rest)]
-    changed = handler(tx, chosen)
+    end = window_end(tx.connection, rest, LOOK)
+    place = {"after": rest.after, "end": end, "message": rest.message, "limit": STEP}
+    statement = rest.sieve.chosen if rest.message is None else rest.sieve.chosen_of_message
+    chosen = [Chosen(*row) for row in tx.execute(statement, rest.sieve.parameters(**place))]
+    changed = handler(tx, chosen) if chosen else 0
     tx.lanes |= {one.lane for one in chosen}
-    done = len(chosen) < STEP
-    return Step(changed, None if done else replace(rest, after=chosen[-1].place))
-
-
-def _select(tx: Transaction, rest: Range) -> list[Row]:
-    if rest.message is None:
-        return tx.execute(SQL["selected_of_all"], (rest.after, rest.last, STEP)).fetchall()
-    return tx.execute(SQL["selected_of_message"], (rest.message, rest.after, rest.last, STEP)).fetchall()
+    after = chosen[-1].place if len(chosen) == STEP else end
+    return Step(changed, None if after >= rest.last else replace(rest, after=after))
 
 
 def hold(tx: Transaction, chosen: Sequence[Chosen]) -> int:

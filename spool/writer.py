@@ -240,8 +240,11 @@ class SpoolWriter:
         return await self._select(selection, selected.schedule)
 
     async def _select(self, selection: Selection, handler: selected.Handler) -> int:
+        def resolve(connection: sqlite3.Connection) -> selected.Range:
+            return selected.resolve(connection, selection, self.clock.now())
+
         changed = 0
-        rest: selected.Range | None = await self._read(lambda connection: selected.resolve(connection, selection))
+        rest: selected.Range | None = await self._read(resolve)
         while rest is not None:
             step = await self._select_step(rest, handler)
             changed, rest = changed + step.changed, step.rest

@@ -220,3 +220,29 @@ async def test_starting_loads_nothing_heavy() -> None:
     loaded = (await anyio.run_process([sys.executable, "-c", code])).stdout.decode().split()
     heavy = {"asyncio", "ssl", "sqlite3", "sqlite_utils", "anyio", "email", "cryptography", "logging", "dataclasses"}
     assert heavy & set(loaded) == set()
+
+
+async def test_envelopes_are_counted_listed_and_removed_by_what_they_are_like(tmp_path: Path) -> None:
+    async with running(tmp_path) as house:
+        for domain in ("dead.example", "live.example", "dead.example"):
+            await put(house.spool, Letter((f"bob@{domain}",)))
+        assert await output("smtpctl", tmp_path, "show", "queue", "--count") == "3\n"
+        counted = await output("smtpctl", tmp_path, "show", "queue", "--count", "--by", "domain")
+        assert counted == "2 dead.example\n1 live.example\n"
+        as_json = json.loads(await output("smtpctl", tmp_path, "--json", "show", "queue", "--by", "state"))
+        assert as_json == {"value": "ready", "count": 3, "others": False}
+        dead = ("--domain", "dead.example")
+        assert len((await output("smtpctl", tmp_path, "show", "queue", *dead)).splitlines()) == 2
+        assert await output("smtpctl", tmp_path, "hold", *dead) == "2 envelopes held\n"
+        assert await output("smtpctl", tmp_path, "remove", "--state", "held") == "2 envelopes removed\n"
+        assert await output("smtpctl", tmp_path, "show", "queue", "--count") == "1\n"
+
+
+async def test_a_change_wants_to_know_which_envelopes(tmp_path: Path) -> None:
+    async with running(tmp_path) as house:
+        await put(house.spool)
+        done = await run("smtpctl", tmp_path, "remove")
+        assert (done.returncode, b"which envelopes?" in done.stderr) == (1, True)
+        done = await run("smtpctl", tmp_path, "remove", "--sender", "example.org")
+        assert (done.returncode, b"expected an address, or @ and a domain" in done.stderr) == (1, True)
+        assert await output("smtpctl", tmp_path, "show", "queue", "--count") == "1\n"

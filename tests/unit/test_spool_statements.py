@@ -17,7 +17,7 @@ SPOOL = Path(statements.__file__).parent
 QUERIES = statements.load("queries.sql")
 #: Counts look at everything, and nothing waits for them; "stranded" reads an index of nothing but what is in flight; pruning
 #: begins at the oldest row and has a LIMIT; the schema is small.
-WHOLE = {"count_by_lane", "count_messages", "count_reports", "stranded", "prune_attempts", "prune_drops", "tables"}
+WHOLE = {"count_by_state", "count_messages", "count_reports", "stranded", "prune_attempts", "prune_drops", "tables"}
 
 
 @pytest.fixture
