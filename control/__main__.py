@@ -15,6 +15,7 @@ from typing import Final
 from control.options import USAGE, Options, UsageError, read_options
 from policy.errors import ConfigError
 from policy.parser import Loaded, load_config
+from policy.queue_key import KeyUnusable
 from policy.text import config_text
 from spool.layout import Layout, layout
 
@@ -61,10 +62,16 @@ def _serve(options: Options, places: Layout, loaded: Loaded) -> int:
     from control.daemon import Start, run
     from control.generation import Source, log_warnings
     from control.journal import has_syslog, open_journal
+    from control.sealing import ask_key
 
+    try:
+        asked = ask_key(loaded.config)
+    except KeyUnusable as error:
+        _say(f"smtpd: {error}")
+        return EX_WRONG
     to_syslog = not options.debug and has_syslog()
     # A reload happens in another folder than the one in which the command line was typed.
-    source = Source(places, os.path.abspath(options.file or places.conf_file), options.macros)
+    source = Source(places, os.path.abspath(options.file or places.conf_file), options.macros, asked)
     starting = None
     if not (options.debug or options.foreground):
         starting = into_background(keep_stderr=not to_syslog)

@@ -102,7 +102,7 @@ class Figures(Protocol):
         """Figures by name; may take a while, and so is called in a thread."""
 
     def troubles(self) -> Iterable[str]:
-        """What an operator should look at."""
+        """What an operator should look at; asked in a thread too."""
 
 
 class Explains(Protocol):
@@ -152,7 +152,7 @@ class Commands:
                 case ShowStatus():
                     for part, switch in self._desk.parts.items():
                         yield StatusRow(part, switch.running)
-                    for text in self._desk.figures.troubles():
+                    for text in await anyio.to_thread.run_sync(lambda: list(self._desk.figures.troubles())):
                         yield TroubleRow(text)
                     # The last words of a program for secrets are for nobody else.
                     for table in self._desk.tables().values() if viewer.is_operator else ():

@@ -58,6 +58,7 @@ from scheduler.runner import Runner
 from spool.errors import SpoolError, SpoolInUse
 from spool.layout import Layout
 from spool.listing import QueueReader
+from spool.seal import Sealing
 from spool.writer import SpoolWriter
 
 #: Descriptors that the process may have: connections, deliveries, files. Not more, because some programs that are started
@@ -155,7 +156,7 @@ def _drop_directory(places: Layout) -> None:
 
 def _first_generation(start: Start) -> Generation:
     try:
-        return open_generation(start.source.places, start.config)
+        return open_generation(start.source, start.config)
     except GenerationRefused as error:
         raise StartError(str(error)) from error
 
@@ -189,6 +190,7 @@ class Daemon:
         self._config = generation.config
         self._openings = generation.openings
         self._spool = spool
+        self._seal_with(generation.sealing)
         places = start.source.places
         users = SystemUsers()
         hands = hands_for(places, spool.commit_intents)
@@ -205,7 +207,7 @@ class Daemon:
             "mta": TrafficSwitch(self._runner, Traffic.RELAY),
             "smtp": IngressSwitch(self._ingress, self._drop),
         }
-        figures = Figures(reader, self._runner, self._ingress, self._drop, time.monotonic())
+        figures = Figures(reader, self._runner, self._ingress, self._drop, self._fingerprints, time.monotonic())
         explainer = Explainer(self.config, decide, Ways(places, partial(Resolver.of_machine, places)), running=True)
         desk = Desk(spool, reader, self._runner, start.journal, self._parts, figures, explainer, self._tables)
         self._control = ControlServer(Commands(desk))
@@ -214,6 +216,9 @@ class Daemon:
     def config(self) -> Config:
         """The present configuration."""
         return self._config
+
+    def _fingerprints(self) -> frozenset[str]:
+        return self._spool.bodies.sealing.fingerprints
 
     def _tables(self) -> Mapping[str, Table]:
         return self._config.tables
@@ -233,6 +238,7 @@ class Daemon:
                 await work.start(self._ingress.serve, self._openings)
                 work.start_soon(self._runner.run)
                 work.start_soon(self._drop.run)
+                work.start_soon(self._unlock)
                 ready()
                 await self._stop.wait()
                 self._ingress.stop()
@@ -261,8 +267,10 @@ class Daemon:
         try:
             generation = await anyio.to_thread.run_sync(read_generation, self._source, self._ingress.listening)
             self._config = generation.config
+            self._seal_with(generation.sealing)
             await self._ingress.reopen(generation.openings)
             await self._runner.reconfigured()
+            await self._unlock()
             _log.info("info: configuration reloaded")
         except GenerationRefused as error:
             for reason in error.reasons:
@@ -270,6 +278,16 @@ class Daemon:
             _log.error("the configuration was not reloaded: nothing has changed")
         finally:
             tell_ready()
+
+    def _seal_with(self, sealing: Sealing) -> None:
+        self._spool.seal_with(sealing)
+        if sealing.key:
+            _log.info("info: waiting mail is sealed with key %s", sealing.key.fingerprint)
+
+    async def _unlock(self) -> None:
+        """Let mail flow that was held for want of a key."""
+        if freed := await self._spool.unlock():
+            _log.info("info: %d envelopes waited for their key, which is here now", freed)
 
     async def _end_when_lost(self) -> None:
         await self._spool.lost.wait()

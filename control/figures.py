@@ -6,7 +6,7 @@ Counting a million envelopes takes some tenths of a second, so `Figures.now` is 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from control.printing import duration
@@ -25,6 +25,8 @@ class Figures:
     runner: Runner
     ingress: Ingress
     drop: DropReader
+    #: The keys of the queue that are at hand.
+    fingerprints: Callable[[], Collection[str]]
     #: On the monotonic clock.
     started: float
 
@@ -42,6 +44,7 @@ class Figures:
             "uptime": int(uptime),
             "uptime.human": duration(uptime),
         }
+        figures |= {f"queue.key.{key}": bodies for key, bodies in self.reader.keys().items()}
         figures |= {f"scheduler.envelope.{state.value}": counts.by_state.get(state, 0) for state in State}
         yield from sorted(figures.items())
 
@@ -49,5 +52,9 @@ class Figures:
         """What the operator should look at."""
         if reason := self.runner.snapshot().trouble:
             yield f"nothing is delivered: {reason}"
+        at_hand = self.fingerprints()
+        for key, bodies in sorted(self.reader.keys().items()):
+            if key not in at_hand:
+                yield f"{bodies} messages are sealed with key {key}, which this daemon does not have"
         if self.drop.set_aside:
             yield f"{self.drop.set_aside} files of the drop are set aside"

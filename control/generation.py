@@ -14,12 +14,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from control.sealing import sealing_of
 from ingress.errors import ListenError
 from ingress.listener import Opening, Place, bind
 from policy.config import Config, Listener, ListenerTls
 from policy.errors import ConfigError, PolicyError
 from policy.parser import Loaded, load_config
+from policy.queue_key import KeyUnusable
 from spool.layout import Layout
+from spool.seal import Sealing, SealKey
 
 #: What an operator can do about it.
 _HINTS: Final = {
@@ -39,6 +42,8 @@ class Source:
     #: Absolute path of the configuration.
     path: str
     macros: Mapping[str, str]
+    #: The key of the queue that was asked for when the daemon started.
+    asked: SealKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Generation:
 
     config: Config
     openings: tuple[Opening, ...]
+    sealing: Sealing
 
 
 class GenerationRefused(Exception):
@@ -64,7 +70,7 @@ def read_generation(source: Source, listening: Collection[Place]) -> Generation:
     except ConfigError as error:
         raise GenerationRefused([finding.headline for finding in error.findings]) from error
     log_warnings(loaded)
-    return open_generation(source.places, loaded.config, listening)
+    return open_generation(source, loaded.config, listening)
 
 
 def log_warnings(loaded: Loaded) -> None:
@@ -73,13 +79,18 @@ def log_warnings(loaded: Loaded) -> None:
         _log.warning("%s", warning.headline)
 
 
-def open_generation(places: Layout, config: Config, listening: Collection[Place] = ()) -> Generation:
-    """``config`` with the certificates of its listeners, and with sockets for those that are not open yet."""
+def open_generation(source: Source, config: Config, listening: Collection[Place] = ()) -> Generation:
+    """``config`` with the certificates of its listeners, with its keys, and with sockets for those that are not open yet."""
     openings: list[Opening] = []
     reasons: list[str] = []
+    sealing = Sealing()
+    try:
+        sealing = sealing_of(config, source.asked)
+    except KeyUnusable as error:
+        reasons.append(str(error))
     for listener in config.listeners:
         try:
-            openings.append(_opening(listener, places.submission_socket, listening))
+            openings.append(_opening(listener, source.places.submission_socket, listening))
         except PolicyError as error:
             reasons.append(str(error))
         except ListenError as error:
@@ -89,7 +100,7 @@ def open_generation(places: Layout, config: Config, listening: Collection[Place]
             if opening.socket is not None:
                 opening.socket.close()
         raise GenerationRefused(reasons)
-    return Generation(config, tuple(openings))
+    return Generation(config, tuple(openings), sealing)
 
 
 def _opening(listener: Listener, submission_socket: str, listening: Collection[Place]) -> Opening:

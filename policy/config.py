@@ -15,8 +15,10 @@ from typing import Final, TypeAlias
 
 from policy.filters import Filter
 from policy.limits import Limits
+from policy.queue_key import Encryption
 from policy.tables.table import Table
 from spool.address import NULL_SENDER, Address
+from spool.seal import Compression
 
 
 class ListenerTls(enum.Enum):
@@ -315,6 +317,10 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     #: Commands that ``wrapper`` options name.
     wrappers: Mapping[str, str] = field(default_factory=dict)
+    #: How the bodies of waiting mail are compressed.
+    compression: Compression = Compression.NONE
+    #: The keys that they are encrypted with; None leaves them readable.
+    encryption: Encryption | None = None
 
     def ttl_of(self, action: str) -> int:
         """How long mail for the action ``action`` may wait, in milliseconds."""

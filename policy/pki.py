@@ -14,7 +14,6 @@ import datetime
 import ipaddress
 import os
 import ssl
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -28,6 +27,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from policy.config import Listener, Pki
 from policy.errors import PolicyError
 from policy.groups import allow_dhe
+from policy.private_file import doubts
 from policy.tls_choice import choose
 
 #: Nobody but the owner may write a certificate, and nobody but owner and group may read a key (as OpenSMTPD has it).
@@ -122,21 +122,7 @@ def _file_problems(path: str, allowed: int, *, about_key: bool) -> list[PkiProbl
             status = os.fstat(file.fileno())
     except OSError as error:
         return [PkiProblem(f"{path}: {error.strerror}", about_key)]
-    found = []
-    if not stat.S_ISREG(status.st_mode):
-        found.append(PkiProblem(f"{path} is not a regular file", about_key))
-    if status.st_uid not in (0, os.geteuid()):
-        found.append(
-            PkiProblem(f"{path} belongs to uid {status.st_uid}, who could exchange it: expected root", about_key)
-        )
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & ~allowed:
-        found.append(
-            PkiProblem(
-                f"{path} has mode {mode:04o}, which lets in too many: at most {allowed:04o} is allowed", about_key
-            )
-        )
-    return found
+    return [PkiProblem(doubt, about_key) for doubt in doubts(path, status, allowed)]
 
 
 def _read(path: str) -> bytes:

@@ -1,7 +1,8 @@
 """A configuration as text, the way it was understood: every default written out, every name looked up.
 
 Guarantees: the text, read again on the same machine and without a root folder, gives the same configuration. Paths are
-those of the files themselves, and an interface has become its addresses.
+those of the files themselves, and an interface has become its addresses. A key of the queue that stands in the
+configuration is not in the text: a remark says so.
 
 smtpd.conf(5).
 """
@@ -34,8 +35,10 @@ from policy.config import (
 )
 from policy.filters import Deed, Filter
 from policy.limits import MdaLimits, MtaLimits, SchedulerLimits
+from policy.queue_key import Asks, Encryption
 from policy.quoting import quoted, quoted_list
 from policy.tables.table import Table
+from spool.seal import Compression
 
 _T = TypeVar("_T")
 _SomeLimits: TypeAlias = MtaLimits | MdaLimits | SchedulerLimits
@@ -72,6 +75,10 @@ class _Writer:
     def _settings(self) -> Iterator[str]:
         config = self._config
         yield f"queue ttl {_delay(config.queue_ttl)}"
+        if config.compression is not Compression.NONE:
+            yield f"queue compression {config.compression.value}"
+        if config.encryption:
+            yield from _encryption(config.encryption)
         yield f"bounce warn-interval {', '.join(map(_delay, config.warn_intervals))}"
         yield f"smtp max-message-size {config.max_message_size}"
         yield f"smtp limit max-mails {config.max_mails} max-rcpt {config.max_recipients}"
@@ -230,3 +237,15 @@ def _line(*parts: str) -> str:
 
 def _once(values: Iterable[_T]) -> list[_T]:
     return list(dict.fromkeys(values))
+
+
+def _encryption(encryption: Encryption) -> Iterator[str]:
+    sources = (*((encryption.source,) if encryption.source else ()), *encryption.old)
+    if not all(source.written for source in sources):
+        yield "# queue encryption: a key stands in the configuration itself, and is not printed"
+        return
+    key = _flag("stdin", encryption.asks is Asks.STDIN)
+    if encryption.source:
+        key = quoted(encryption.source.written)
+    old = quoted_list(source.written for source in encryption.old)
+    yield _line("queue encryption", key, _flag(f"old {old}", bool(encryption.old)))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from policy.build.actions import build_action, check_wrappers
 from policy.build.certificates import build_pkis, check_cas
+from policy.build.encryption import build_encryption
 from policy.build.filters import build_filters
 from policy.build.listeners import PlacedListener, build_listeners
 from policy.build.rules import build_rule
@@ -15,6 +16,7 @@ from policy.config import Config
 from policy.errors import Place
 from policy.server_name import ServerName
 from policy.tables.services import ip_address
+from spool.seal import Compression
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ def assemble(bench: Workbench, name: ServerName) -> Assembled:
         bench.layout.root,
         limits=script.limits,
         wrappers={name: command.text for name, command in script.wrappers.items()},
+        compression=Compression(script.compression),
+        encryption=build_encryption(bench),
     )
     return Assembled(config, tuple(listeners))
 

@@ -13,7 +13,7 @@ from policy.migrate.recognition import FORMER
 from policy.migrate.translation import present_form
 
 #: The present grammar has lines with these first words, too.
-_SHARED: Final = ("ca", "filter", "listen", "pki", "queue")
+_SHARED: Final = ("ca", "filter", "listen", "pki")
 
 
 def refuse_former(cursor: Cursor, script: Script) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Final, NoReturn
 
 from policy.errors import Place
-from policy.grammar.arguments import count, delay, options, size
-from policy.grammar.cursor import Cursor
-from policy.grammar.syntax import PkiStatement, Script, Word
-from policy.grammar.vocabulary import DIRECTIVES, LATER, PKI_OPTIONS, SMTP_LIMITS
+from policy.grammar.arguments import count, delay, literal, options, size
+from policy.grammar.cursor import Cursor, Misread
+from policy.grammar.syntax import EncryptionStatement, PkiStatement, Script, Word
+from policy.grammar.vocabulary import COMPRESSIONS, DIRECTIVES, LATER, OLD_KEYS, PKI_OPTIONS, SMTP_LIMITS
 from policy.suggestion import did_you_mean
 
+#: What cannot be read of this line may be a key, and is not repeated.
+_WRONG_ENCRYPTION: Final = 'expected "queue encryption", a key or where it is, and "old" with keys that only open'
 _PKI_NAME: Final = re.compile(r"\*|[a-z0-9._-]{1,255}")
 
 
@@ -66,9 +69,15 @@ def pki(cursor: Cursor, script: Script, _place: Place) -> None:
 
 
 def queue(cursor: Cursor, script: Script, _place: Place) -> None:
-    """``ttl DELAY``: how long mail may wait."""
-    second_word(cursor, "queue")
-    script.queue_ttl = delay(cursor).value
+    """``compression [WAY]``, ``encryption [KEY] [old KEYS]``, ``ttl DELAY``."""
+    match second_word(cursor, "queue"):
+        case "ttl":
+            script.queue_ttl = delay(cursor).value
+        case "compression":
+            script.compression = _compression(cursor)
+        case _:
+            script.encryption = _encryption(cursor)
+            return
     cursor.end_directive()
 
 
@@ -109,6 +118,31 @@ def _second_hint(directive: str, word: str) -> str:
     later = [each.partition(" ")[2] for each in LATER if each.startswith(f"{directive} ")]
     hint = did_you_mean(word, [*known, *later])
     return hint if hint.endswith("?") else did_you_mean(word, known)
+
+
+def _compression(cursor: Cursor) -> str:
+    if cursor.at_line_end:
+        return COMPRESSIONS[0]
+    word = cursor.string(f"a way to compress ({', '.join(COMPRESSIONS)}), or the end of the line")
+    if word.text not in COMPRESSIONS:
+        cursor.fail(word.place, f'unknown compression "{word.text}"{did_you_mean(word.text, COMPRESSIONS)}')
+    return word.text
+
+
+def _encryption(cursor: Cursor) -> EncryptionStatement:
+    """To the end of the line. What is wrong with it is said without the line, where a key may stand."""
+    try:
+        cursor.accept_word("key")
+        key = None if cursor.at_line_end or cursor.at_word(OLD_KEYS) else cursor.string("a key, or where it is")
+        old = _old_keys(cursor) if cursor.accept_word(OLD_KEYS) else ()
+        cursor.end_directive()
+    except Misread as misread:
+        raise Misread(replace(misread.finding, message=_WRONG_ENCRYPTION, source="")) from None
+    return EncryptionStatement(key, old)
+
+
+def _old_keys(cursor: Cursor) -> tuple[Word, ...]:
+    return literal(cursor).keys if cursor.at_mark("{") else (cursor.string("a key, or where it is"),)
 
 
 def _smtp_limits(cursor: Cursor, script: Script) -> None:

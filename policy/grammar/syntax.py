@@ -195,6 +195,14 @@ class PkiStatement:
     is_misread: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class EncryptionStatement:
+    """``queue encryption ...``. ``key`` None means that it is asked for, or that only ``old`` keys are left."""
+
+    key: Word | None
+    old: tuple[Word, ...]
+
+
 @dataclass(slots=True)
 class Script:
     """Everything that was said. Grows while it is read; what is None was not said."""
@@ -212,6 +220,9 @@ class Script:
     cas: dict[str, Word] = field(default_factory=dict)
     warn_intervals: Sequence[int] | None = None
     queue_ttl: int | None = None
+    #: A word of `policy.grammar.vocabulary.COMPRESSIONS`.
+    compression: str = ""
+    encryption: EncryptionStatement | None = None
     max_message_size: int | None = None
     max_mails: int | None = None
     max_recipients: int | None = None

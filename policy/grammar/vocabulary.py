@@ -198,11 +198,18 @@ DIRECTIVES: Final[Mapping[str, tuple[str, ...]]] = {
     "mda": ("limit", "wrapper"),
     "mta": ("limit", "max-deferred"),
     "pki": (),
-    "queue": ("ttl",),
+    "queue": ("compression", "encryption", "ttl"),
     "scheduler": ("limit",),
     "smtp": ("ciphers", "limit", "max-message-size", "sub-addr-delim"),
     "table": (),
 }
+
+#: How bodies can be compressed, the usual way first.
+COMPRESSIONS: Final = ("zstd", "gzip")
+#: What stands before keys that only open.
+OLD_KEYS: Final = "old"
+#: What stands for a key that is read from standard input.
+KEY_PLACES: Final = ("stdin", "-")
 
 #: Keys of ``smtp limit``.
 SMTP_LIMITS: Final = ("max-mails", "max-rcpt")
@@ -213,7 +220,5 @@ LATER: Final[Mapping[str, str]] = {
     "filter proc": "programs as filters",
     "filter proc-exec": "programs as filters",
     "proc": "programs as filters",
-    "queue compression": "compression of the queue",
-    "queue encryption": "encryption of the queue",
     "srs": "the sender rewriting scheme",
 }

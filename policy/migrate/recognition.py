@@ -54,9 +54,6 @@ def is_former(words: tuple[Word, ...]) -> bool:
             return any(_is(word, *_IN_PKIS) for word in words[2::2])
         case "ca":
             return _is_at(words, 2, "certificate")
-        case "queue":
-            has_algorithm = _is_at(words, 1, "compression") and len(words) > 2
-            return has_algorithm or (_is_at(words, 1, "encryption") and _is_at(words, 2, "key"))
         case "filter":
             return len(words) > 2 and not is_present_filter(words)
         case "reject":

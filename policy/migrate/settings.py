@@ -58,19 +58,6 @@ def _limit(words: tuple[Word, ...]) -> Rewritten:
     return Rewritten((spelt([words[0].respelt(f"{_LIMITS[kind.text]} limit"), *words[2:]]),))
 
 
-def _queue(words: tuple[Word, ...]) -> Rewritten | None:
-    phrase = Phrase(words)
-    phrase.take()
-    if phrase.accept("compression") and phrase.word is not None:
-        return Rewritten(("queue compression",), ("the algorithm is not chosen any longer",))
-    if phrase.accept("encryption") and phrase.accept("key"):
-        key = phrase.string()
-        if key.text.lower() in ("stdin", "-"):
-            raise Untranslatable(key.offset, "the key of the queue cannot be read from standard input any longer")
-        return Rewritten((f"queue encryption {argument(key)}",))
-    return None
-
-
 def _pki(words: tuple[Word, ...]) -> Rewritten:
     phrase = Phrase(words)
     phrase.take()
@@ -122,7 +109,6 @@ SETTINGS: Final[Mapping[str, Callable[[tuple[Word, ...]], Rewritten | None]]] = 
     "max-message-size": _renamed("smtp max-message-size"),
     "max-mta-deferred": _renamed("mta max-deferred"),
     "pki": _pki,
-    "queue": _queue,
     "subaddressing-delimiter": _renamed("smtp sub-addr-delim"),
     "table": rewrite_table,
 }
