@@ -38,6 +38,7 @@ def check(bench: Workbench, assembled: Assembled, name: ServerName) -> None:
     _check_rules(bench, assembled.config)
     _check_domains(bench, assembled.config)
     _check_actions(bench, assembled.config)
+    _check_retries(bench, assembled.config)
     _check_tables(bench)
     _check_filters(bench)
     _check_secrets(bench, assembled.config)
@@ -128,6 +129,13 @@ def _check_actions(bench: Workbench, config: Config) -> None:
     for name, statement in bench.script.actions.items():
         if name not in used:
             bench.warn(statement.name.place, f'no rule uses action "{name}"')
+
+
+def _check_retries(bench: Workbench, config: Config) -> None:
+    for name, statement in bench.script.actions.items():
+        action, given = config.actions.get(name), statement.options.find("retry")
+        if action and given and action.retry and action.retry.first >= config.ttl_of(name):
+            bench.warn(given.place, f'mail of action "{name}" is tried once more only: its ttl ends before that retry')
 
 
 def _check_filters(bench: Workbench) -> None:

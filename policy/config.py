@@ -127,12 +127,44 @@ class Smarthost:
         return f"{self.tls.value}://{host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class Squares:
+    """Retries ``base`` times 1, 4, 9, 16 ... after the arrival (``retry DELAY``)."""
+
+    base: int
+
+    @property
+    def first(self) -> int:
+        """The first wait."""
+        return self.base
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """The waits after the first failure, the second, and so on; the last one repeats (``retry { DELAY, ... }``)."""
+
+    delays: tuple[int, ...]
+
+    @property
+    def first(self) -> int:
+        """The first wait."""
+        return self.delays[0]
+
+    def after(self, failures: int) -> int:
+        """The wait after the last of so many failures."""
+        return self.delays[min(max(failures, 1), len(self.delays)) - 1]
+
+
+Retry: TypeAlias = Squares | Waits
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """What every action has. ``ttl`` None means the queue's."""
+    """What every action has. ``ttl`` None means the queue's, ``retry`` None the scheduler's."""
 
     name: str
     ttl: int | None = None
+    retry: Retry | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

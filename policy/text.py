@@ -30,8 +30,10 @@ from policy.config import (
     Maildir,
     Pki,
     Relay,
+    Retry,
     Rule,
     Smarthost,
+    Squares,
 )
 from policy.filters import Deed, Filter
 from policy.limits import MdaLimits, MtaLimits, SchedulerLimits
@@ -128,6 +130,8 @@ class _Writer:
         yield from self._relay(action) if isinstance(action, Relay) else self._local(action)
         if action.ttl is not None:
             yield f"ttl {_delay(action.ttl)}"
+        if action.retry is not None:
+            yield f"retry {_retry(action.retry)}"
 
     def _local(self, action: LocalAction) -> Iterator[str]:
         yield _method(action)
@@ -221,6 +225,12 @@ def _url(host: Smarthost) -> str:
 def _delay(milliseconds: int) -> str:
     unit = next(unit for unit, size in _UNITS.items() if milliseconds % size == 0)
     return f"{milliseconds // _UNITS[unit]}{unit}"
+
+
+def _retry(retry: Retry) -> str:
+    if isinstance(retry, Squares):
+        return _delay(retry.base)
+    return f"{{ {', '.join(map(_delay, retry.delays))} }}"
 
 
 def _option(word: str, text: str) -> str:

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from policy.config import Retry
 from scheduler.limits import Traffic
 from scheduler.pool import Job
-from scheduler.retry import LOCAL_BASE, RELAY_BASE, Timetable
+from scheduler.retry import LOCAL_RETRY, RELAY_RETRY, Timetable
 from spool.lane import LaneFailed, LaneOpened, LaneVerdict
 from spool.message import Claimed
 from spool.outcome import Attempt, Deferred
@@ -64,8 +65,8 @@ class Health:
             return attempt.ended
         if speaks_of_route(attempt) and job.target.traffic is not Traffic.REPORTS:
             return self._timetable.soon(attempt.ended)
-        base = RELAY_BASE if job.target.traffic is Traffic.RELAY else LOCAL_BASE
-        return self._timetable.next_try(claimed, base, attempt.ended)
+        usual = RELAY_RETRY if job.target.traffic is Traffic.RELAY else LOCAL_RETRY
+        return self._timetable.next_try(claimed, _chosen(job) or usual, attempt.ended)
 
     def _failed(self, job: Job, attempt: Attempt) -> Diagnosis:
         lane = job.lane
@@ -81,5 +82,10 @@ class Health:
         job.load.is_proven = False
         lane.failures += 1
         lane.failed_at = attempt.ended
-        not_before = self._timetable.after_pause(lane.failures, attempt.ended)
+        not_before = self._timetable.after_pause(lane.failures, _chosen(job), attempt.ended)
         return LaneFailed(lane.id, attempt.ended, not_before, str(attempt.outcome.reply))
+
+
+def _chosen(job: Job) -> Retry | None:
+    """What the operator says of retries, where he does."""
+    return None if job.target.action is None else job.target.action.retry

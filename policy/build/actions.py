@@ -20,9 +20,12 @@ from policy.config import (
     Maildir,
     Mbox,
     Relay,
+    Retry,
     Smarthost,
+    Squares,
+    Waits,
 )
-from policy.grammar.syntax import ActionStatement, Argument, Given, Options, Word
+from policy.grammar.syntax import ActionStatement, Argument, Delays, Given, Options, Word
 from policy.smarthost import SmarthostSyntaxError, parse_smarthost
 from policy.suggestion import did_you_mean
 from policy.tables.inline import InlineTable
@@ -66,6 +69,7 @@ def build_action(bench: Workbench, statement: ActionStatement) -> AnyAction:
 class _Local(TypedDict):
     name: str
     ttl: int | None
+    retry: Retry | None
     alias: Table | None
     virtual: Table | None
     user: str
@@ -78,6 +82,7 @@ def _local(bench: Workbench, statement: ActionStatement) -> _Local:
     return {
         "name": statement.name.text,
         "ttl": _ttl(options),
+        "retry": _retry(options),
         "alias": _mapping(bench, options.find("alias"), ALIAS),
         "virtual": _mapping(bench, options.find("virtual"), ALIAS),
         "user": _user(bench, statement),
@@ -89,6 +94,15 @@ def _local(bench: Workbench, statement: ActionStatement) -> _Local:
 def _ttl(options: Options) -> int | None:
     given = options.find("ttl")
     return given.number().value if given else None
+
+
+def _retry(options: Options) -> Retry | None:
+    given = options.find("retry")
+    if given is None:
+        return None
+    if isinstance(given.argument, Delays):
+        return Waits(tuple(each.value for each in given.argument.delays))
+    return Squares(given.number().value)
 
 
 def _mapping(bench: Workbench, given: Given | None, service: Service = ANY) -> Table | None:
@@ -192,6 +206,7 @@ def _relay(bench: Workbench, statement: ActionStatement) -> Relay:
     return Relay(
         name=statement.name.text,
         ttl=_ttl(options),
+        retry=_retry(options),
         hosts=hosts,
         host_table=None if isinstance(host_table, InlineTable) else host_table,
         auth=_mapping(bench, options.find("auth"), SECRETS),

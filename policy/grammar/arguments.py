@@ -8,7 +8,17 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from policy.grammar.cursor import Cursor
-from policy.grammar.syntax import Argument, Given, LiteralTable, NamedTable, Number, Options, TableUse, Word
+from policy.grammar.syntax import (
+    Argument,
+    Delays,
+    Given,
+    LiteralTable,
+    NamedTable,
+    Number,
+    Options,
+    TableUse,
+    Word,
+)
 from policy.grammar.vocabulary import (
     CONDITIONS,
     DIRECTIVES,
@@ -48,6 +58,25 @@ def delay(cursor: Cursor) -> Number:
     if not 0 < value <= _MAX_DELAY:
         cursor.fail(word.place, f'"{word.text}" is not {what}')
     return Number(value, word.place)
+
+
+def delays(cursor: Cursor) -> Number | Delays:
+    """A delay, or ``{ 1m, 5m }``; commas and line ends separate, as in tables."""
+    start = cursor.token
+    if not cursor.accept_mark("{"):
+        return delay(cursor)
+    found: list[Number] = []
+    cursor.skip_newlines()
+    while not cursor.at_mark("}") or not found:
+        if _is_unclosed(cursor):
+            cursor.fail(start.place, _not_closed(cursor))
+        found.append(delay(cursor))
+        comma = cursor.accept_mark(",")
+        cursor.skip_newlines()
+        if comma and cursor.at_mark("}"):
+            cursor.fail_expecting("another delay after the comma")
+    cursor.advance()
+    return Delays(tuple(found), start.place)
 
 
 def size(cursor: Cursor) -> Number:
@@ -186,9 +215,18 @@ def _already(group: str, word: str, before: str, owner: str) -> str:
 
 
 def _element(cursor: Cursor, opened: Token) -> Word:
-    if cursor.token.kind is END or (cursor.at_line_start and cursor.at_word(*DIRECTIVES)):
-        cursor.fail(opened.place, f'this "{{" is not closed: expected "}}" before {cursor.described()}')
+    if _is_unclosed(cursor):
+        cursor.fail(opened.place, _not_closed(cursor))
     return cursor.string('an element of the table, or "}"')
+
+
+def _is_unclosed(cursor: Cursor) -> bool:
+    """Whether the file or the directive ended before a brace was closed."""
+    return cursor.token.kind is END or (cursor.at_line_start and cursor.at_word(*DIRECTIVES))
+
+
+def _not_closed(cursor: Cursor) -> str:
+    return f'this "{{" is not closed: expected "}}" before {cursor.described()}'
 
 
 def _number_as_word(cursor: Cursor) -> Word | None:
@@ -209,6 +247,12 @@ def _at_table(cursor: Cursor) -> bool:
     return cursor.at_mark("<", "{") or cursor.token.is_string
 
 
+def _maybe_string(cursor: Cursor, word: str) -> Argument:
+    # Options that are no reserved words are meant as options, unless they are quoted.
+    is_option = cursor.token.kind is WORD and cursor.token.text in LOCAL_OPTIONS
+    return cursor.string(word) if cursor.token.is_string and not is_option else None
+
+
 def _names(cursor: Cursor, word: str) -> Argument:
     return literal(cursor) if cursor.at_mark("{") else cursor.string(f'a name after "{word}"')
 
@@ -221,12 +265,13 @@ _TAKE_PATTERNS: Final = frozenset({Takes.PATTERNS, Takes.MAYBE_PATTERNS})
 _ARGUMENTS: Final[Mapping[Takes, Callable[[Cursor, str], Argument]]] = {
     Takes.NOTHING: lambda _cursor, _word: None,
     Takes.STRING: lambda cursor, word: cursor.string(f'a string after "{word}"'),
-    Takes.MAYBE_STRING: lambda cursor, word: cursor.string(word) if cursor.token.is_string else None,
+    Takes.MAYBE_STRING: _maybe_string,
     Takes.TABLE: lambda cursor, word: table(cursor, f'{_A_TABLE} after "{word}"'),
     Takes.MAYBE_TABLE: lambda cursor, _word: table(cursor) if _at_table(cursor) else None,
     Takes.PATTERNS: lambda cursor, word: table(cursor, f'{_A_TABLE} after "{word}"'),
     Takes.MAYBE_PATTERNS: lambda cursor, _word: table(cursor) if _at_table(cursor) else None,
     Takes.DELAY: lambda cursor, _word: delay(cursor),
+    Takes.DELAYS: lambda cursor, _word: delays(cursor),
     Takes.PORT: lambda cursor, _word: port(cursor),
     Takes.NAMES: _names,
     Takes.MAYBE_MX: _mx,

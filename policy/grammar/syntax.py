@@ -40,6 +40,14 @@ class Number(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Delays:
+    """``{ 1m, 5m }``: delays in their order, at least one."""
+
+    delays: tuple[Number, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
 class NamedTable:
     """``<name>``."""
 
@@ -67,7 +75,7 @@ class LiteralTable:
 
 
 TableUse: TypeAlias = NamedTable | LiteralTable
-Argument: TypeAlias = Word | Number | TableUse | None
+Argument: TypeAlias = Word | Number | Delays | TableUse | None
 
 
 class Given(NamedTuple):

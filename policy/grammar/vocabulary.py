@@ -28,6 +28,8 @@ class Takes(enum.Enum):
     PATTERNS = "a table of patterns"
     MAYBE_PATTERNS = "a table of patterns or nothing"
     DELAY = "a delay"
+    #: A delay, or delays in braces.
+    DELAYS = "delays"
     PORT = "a port"
     #: A string, or strings in braces.
     NAMES = "names"
@@ -95,7 +97,7 @@ METHODS: Final = _vocabulary(
     Option("expand-only"),
 )
 
-_ACTION_OPTIONS: Final = _vocabulary(Option("ttl", Takes.DELAY))
+_ACTION_OPTIONS: Final = _vocabulary(Option("ttl", Takes.DELAY), Option("retry", Takes.DELAYS))
 
 LOCAL_OPTIONS: Final = {
     **_ACTION_OPTIONS,

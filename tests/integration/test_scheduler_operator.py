@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from policy.config import Mbox, Relay
+from policy.config import Mbox, Relay, Squares, Waits
 from scheduler.limits import Traffic
 from spool.lane import Lane
 from spool.layout import Layout, layout
@@ -204,6 +204,38 @@ async def test_a_reload_that_changes_the_ttl_changes_deadlines(house: World) -> 
         await house.runner.reconfigured()
         house.advance(2 * HOUR)
         await house.until(lambda: house.counters["scheduler.envelope.expired"] == 1)
+
+
+async def seconds_until_retry(house: World) -> int:
+    """How long the one envelope waits now; then it has been tried again."""
+    await house.settled()
+    wakes, tried = await house.spool.next_wake(), len(house.tried)
+    assert wakes is not None
+    wait = wakes - house.spool.clock.now()
+    house.advance(wait)
+    await house.until(lambda: len(house.tried) > tried)
+    return round(wait / 1000)
+
+
+@pytest.mark.reliability("6 reports")
+async def test_mail_is_retried_when_its_action_says_so_also_after_a_reload(house: World) -> None:
+    house.outcome = lambda claimed, route: LATER
+    house.config = config_of(Relay(name="relay", hosts=(SMARTHOST,), retry=Waits((60_000, 300_000))))
+    await put(house.spool)
+    async with house.at_work():
+        assert [await seconds_until_retry(house) for _ in range(3)] == [60, 300, 300]
+        house.config = config_of(Relay(name="relay", hosts=(SMARTHOST,), retry=Waits((30_000,))))
+        await house.runner.reconfigured()
+        assert [await seconds_until_retry(house) for _ in range(2)] == [300, 30]
+
+
+@pytest.mark.reliability("6 reports")
+async def test_a_dead_destination_is_asked_as_rarely_as_its_action_says(house: World) -> None:
+    house.outcome = lambda claimed, route: NO_ROUTE
+    house.config = config_of(Relay(name="relay", hosts=(SMARTHOST,), retry=Squares(HOUR)))
+    await put(house.spool)
+    async with house.at_work():
+        assert await seconds_until_retry(house) == 3600
 
 
 async def test_an_action_without_mail_in_any_lane_costs_a_reload_nothing(house: World) -> None:

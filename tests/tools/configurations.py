@@ -94,6 +94,7 @@ _BY_KIND: Final = {
     Takes.PATTERNS: st.just("<words>") | _one_or_list(_STRINGS),
     Takes.MAYBE_PATTERNS: st.just("") | _one_or_list(_STRINGS),
     Takes.DELAY: _DELAYS,
+    Takes.DELAYS: _one_or_list(_DELAYS),
     Takes.PORT: _PORTS,
     Takes.NAMES: _STRINGS,
     Takes.MAYBE_MX: st.just("") | _DOMAINS.map("mx {}".format),

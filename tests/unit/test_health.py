@@ -6,7 +6,7 @@ import pytest
 
 from scheduler.health import Health
 from scheduler.pool import Job
-from scheduler.retry import LOCAL_BASE, PROBE_BASE, RELAY_BASE, Timetable
+from scheduler.retry import LOCAL_RETRY, PROBE_BASE, RELAY_RETRY, Timetable
 from spool.lane import REPORTS, LaneFailed, LaneOpened
 from spool.outcome import Deferred, Failed, Outcome, Stage
 from spool.reply import Reply
@@ -91,12 +91,12 @@ def test_what_was_turned_away_is_tried_again_soon() -> None:
 
 
 def test_what_another_server_deferred_waits_by_the_timetable_of_relays() -> None:
-    assert due_after(job(), LATER) == RELAY_BASE
+    assert due_after(job(), LATER) == RELAY_RETRY.base
 
 
 def test_what_a_mailbox_deferred_waits_by_the_timetable_of_local_mail() -> None:
-    assert due_after(job(LOCAL), LATER) == LOCAL_BASE
+    assert due_after(job(LOCAL), LATER) == LOCAL_RETRY.base
 
 
 def test_a_report_that_was_deferred_waits_by_the_timetable_of_local_mail() -> None:
-    assert due_after(job(REPORTS), NO_ROUTE) == LOCAL_BASE
+    assert due_after(job(REPORTS), NO_ROUTE) == LOCAL_RETRY.base

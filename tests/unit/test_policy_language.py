@@ -10,7 +10,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from policy.config import Auth, Command, Condition, For, From, Lmtp, Maildir, Mbox, Relay, RelayTls, Smarthost
+from policy.config import (
+    Auth,
+    Command,
+    Condition,
+    For,
+    From,
+    Lmtp,
+    Maildir,
+    Mbox,
+    Relay,
+    RelayTls,
+    Smarthost,
+    Squares,
+    Waits,
+)
 from policy.errors import ConfigError, TableUnavailable
 from policy.lexer import KEYWORDS
 from policy.parser import load_config
@@ -138,7 +152,7 @@ def test_local_actions_are_what_was_said(configured: Configured) -> None:
             'action "mbox" mbox alias <aliases>\n'
             'action "home" maildir virtual { "@" = ann }\n'
             'action "there" maildir "/srv/%{dest.domain}" user vmail ttl 1h\n'
-            'action "tilde" maildir "~/Mail"\n'
+            'action "tilde" maildir retry { 1m, 5m\n2h } ttl 2d\n'
             'action "program" mda "procmail -f -"\n'
             'action "socket" lmtp "/run/lmtp" rcpt-to\n'
             'action "server" lmtp "localhost:2424"\n'
@@ -151,7 +165,7 @@ def test_local_actions_are_what_was_said(configured: Configured) -> None:
     assert isinstance(home, Maildir)
     assert (home.path, entries(home.virtual)) == ("~/Maildir", ["@"])
     assert actions["there"] == Maildir(name="there", path=f"{root}/srv/%{{dest.domain}}", user="vmail", ttl=HOUR)
-    assert actions["tilde"] == Maildir(name="tilde", path="~/Mail")
+    assert actions["tilde"] == Maildir(name="tilde", ttl=48 * HOUR, retry=Waits((60_000, 300_000, 2 * HOUR)))
     assert actions["program"] == Command(name="program", command="procmail -f -")
     assert actions["socket"] == Lmtp(name="socket", destination=f"{root}/run/lmtp", rcpt_to=True)
     assert actions["server"] == Lmtp(name="server", destination="localhost:2424")
@@ -173,7 +187,8 @@ def test_a_relay_is_what_was_said(configured: Configured) -> None:
     )
     relay = configured.load(
         certificates + "action out relay host { smtps://isp@one.example, smtp+tls://isp@two.example:587 } "
-        'tls no-verify auth <secrets> mail-from "@example.org" helo "me.example.org" ca a pki C src 192.0.2.25 ttl 2h\n'
+        'tls no-verify auth <secrets> mail-from "@example.org" helo "me.example.org" ca a pki C src 192.0.2.25 ttl 2h '
+        "retry 5m\n"
         "match for any action out\n"
     ).actions["out"]
     assert isinstance(relay, Relay)
@@ -181,7 +196,7 @@ def test_a_relay_is_what_was_said(configured: Configured) -> None:
         Smarthost(RelayTls.IMPLICIT, "one.example", 465, "isp"),
         Smarthost(RelayTls.REQUIRED, "two.example", 587, "isp"),
     )
-    assert (relay.require_tls, relay.no_verify, relay.ttl) == (True, True, 2 * HOUR)
+    assert (relay.require_tls, relay.no_verify, relay.ttl, relay.retry) == (True, True, 2 * HOUR, Squares(300_000))
     assert (relay.mail_from, relay.helo, relay.ca) == ("@example.org", "me.example.org", pki.cert)
     assert relay.pki is not None
     assert (relay.pki.cert, relay.pki.key) == (pki.cert, pki.key)

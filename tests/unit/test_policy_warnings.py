@@ -88,6 +88,15 @@ def test_an_action_that_no_rule_uses_is_noticed(configured: Configured) -> None:
     assert configured.warnings('action "a" mbox\nmatch for any reject\n') == ['1: no rule uses action "a"']
 
 
+@pytest.mark.parametrize("retry", ["2h", "{ 1h, 5m }"])
+def test_a_retry_that_the_ttl_leaves_no_room_for_draws_a_warning(configured: Configured, retry: str) -> None:
+    text = f'queue ttl 1h\naction "a" mbox retry {retry}\nmatch for any action "a"\n'
+    assert configured.warnings(text) == [
+        '2: mail of action "a" is tried once more only: its ttl ends before that retry'
+    ]
+    assert configured.warnings(text.replace("ttl 1h", "ttl 4h")) == []
+
+
 def test_a_filter_that_nothing_uses_is_noticed(configured: Configured) -> None:
     text = (
         "filter one phase connect match fcrdns junk\nfilter two phase connect match fcrdns junk\n"
