@@ -73,7 +73,7 @@ class Runner:
         self._pools = {traffic: Pool(room_of(traffic, config().limits), targets) for traffic in Traffic}
         self._planner = Planner(spool, config, self._pools, targets)
         self._recorder = Recorder(spool, self._was_recorded)
-        self._sweeper = Sweeper(spool, config)
+        self._sweeper = Sweeper(spool, config, self._pace.tick)
         health = Health(self._pace.timetable)
         self._sessions = Sessions(spool, config, Agents(deliver, report), self._recorder, health)
         self._sessions.hunger = self._wake_planner

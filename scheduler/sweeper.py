@@ -1,9 +1,10 @@
-"""What a failing lane means for those that wait in it: some are past their deadline, some are owed a delay notice.
+"""What happens to mail that waits: some of it is past its deadline when its lane fails, of some its sender is owed a notice.
 
-Guarantees: nothing expires without a failure of its lane after its deadline. Each step is a bounded transaction, so that
-mail of others flows meanwhile, however many wait.
+Guarantees: nothing expires without a failure of its lane after its deadline. A delay notice is owed by the message's age and
+is found within a tick, whatever the mail waits for. Each step is a bounded transaction, so that mail of others flows
+meanwhile, however many wait.
 
-Failure: when the spool cannot write, the rest is left to the lane's next failure.
+Failure: when the spool cannot write, what is overdue is left to the lane's next failure, and notices to the next tick.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ log: Final = logging.getLogger(__name__)
 
 
 class Sweeper:
-    """Ends and warns after lane failures, a few lanes at a time."""
+    """Ends what is overdue after lane failures, a few lanes at a time, and warns every ``tick`` seconds."""
 
-    def __init__(self, spool: SpoolDoor, config: Callable[[], Config]) -> None:
+    def __init__(self, spool: SpoolDoor, config: Callable[[], Config], tick: float) -> None:
         #: Envelopes that it ended.
         self.expired = 0
         self._spool = spool
         self._config = config
+        self._tick = tick
         #: When each lane failed that is still to be swept.
         self._failed: dict[int, int] = {}
         self._news = anyio.Event()
@@ -47,7 +49,21 @@ class Sweeper:
             self._news.set()
 
     async def run(self) -> None:
-        """Sweep after failures, for ever."""
+        """Sweep after failures and warn in time, for ever."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._warn_in_time)
+            await self._sweep_after_failures()
+
+    async def _warn_in_time(self) -> None:
+        while True:
+            try:
+                while await self._spool.warn(self._spool.clock.now(), self._config().warn_intervals):
+                    pass
+            except (SpoolFull, SpoolUnavailable) as error:
+                log.warning("delay notices have to wait: %s", error)
+            await anyio.sleep(self._tick)
+
+    async def _sweep_after_failures(self) -> None:
         while True:
             await self._news.wait()
             self._news = anyio.Event()
@@ -61,7 +77,5 @@ class Sweeper:
         try:
             while ended := await self._spool.expire(lane_id, at):
                 self.expired += ended
-            while await self._spool.warn(lane_id, at, self._config().warn_intervals):
-                pass
         except (SpoolFull, SpoolUnavailable) as error:
             log.warning("what waits beyond its time is left to the lane's next failure: %s", error)

@@ -101,7 +101,7 @@ class SpoolDoor(Protocol):
     async def expire(self, lane_id: int, at: int) -> int:
         """End waiting envelopes whose deadline is not after ``at``, when their lane failed; a bounded batch, how many."""
 
-    async def warn(self, lane_id: int, at: int, warn_intervals: tuple[int, ...]) -> int:
+    async def warn(self, at: int, warn_intervals: tuple[int, ...]) -> int:
         """Queue the delay notices owed at ``at`` for waiting envelopes; a bounded batch, how many envelopes."""
 
     async def report_lines(self, envelope: EnvelopeId) -> list[ReportLine]:

@@ -31,8 +31,14 @@ def _sealed_bodies(database: Database) -> None:
     database.execute("CREATE INDEX message_key ON message (key_id) WHERE key_id IS NOT NULL")
 
 
+def _warnings_by_time(database: Database) -> None:
+    """Delay notices are found by the time at which they are owed, whatever lane they wait in."""
+    database.execute("DROP INDEX envelope_warning")
+    database.execute("CREATE INDEX envelope_warning ON envelope (warn_at) WHERE state = 0 AND warn_at IS NOT NULL")
+
+
 #: What leads from the version before to this one.
-STEPS: Final[Mapping[int, Step]] = {2: _sealed_bodies}
+STEPS: Final[Mapping[int, Step]] = {2: _sealed_bodies, 3: _warnings_by_time}
 #: The version of the tables that this program works with.
 VERSION: Final = max(STEPS, default=1)
 

@@ -181,14 +181,14 @@ def expire(tx: Transaction, lane_id: int, at: int) -> int:
     return len(rows)
 
 
-def warn(tx: Transaction, lane_id: int, at: int, warn_intervals: tuple[int, ...]) -> int:
-    """Queue the delay notices that are owed for what waits in a lane; at most `SWEEP_BATCH`."""
-    outcome = _lane_trouble(tx, lane_id)
-    rows = [row for (row,) in tx.execute(SQL["unwarned"], (lane_id, at, SWEEP_BATCH))]
-    for subject in _sound(tx, rows):
+def warn(tx: Transaction, at: int, warn_intervals: tuple[int, ...]) -> int:
+    """Queue the delay notices that are owed for what waits, whatever it waits for; at most `SWEEP_BATCH`."""
+    rows = {row: (lane, error) for row, lane, error in tx.execute(SQL["unwarned"], (at, SWEEP_BATCH))}
+    for subject in _sound(tx, list(rows)):
+        outcome = Deferred(Reply(451, "4.4.7", rows[subject.row][1]), stage=Stage.ROUTE)
         report_if_owed(tx, subject, Line(Event.DEFERRED, outcome, at))
         tx.execute(SQL["set_warn_at"], (next_warning(subject.arrived, at, warn_intervals), subject.row))
-    tx.lanes.add(lane_id)
+    tx.lanes.update(lane for lane, _ in rows.values())
     return len(rows)
 
 

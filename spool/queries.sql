@@ -179,8 +179,9 @@ UPDATE lane SET failures = 0, not_before = 0, last_error = '' WHERE id = ? AND (
 SELECT id FROM envelope WHERE lane = ? AND state = 0 AND deadline <= ? ORDER BY deadline LIMIT ?;
 
 -- name: unwarned
--- Waiting envelopes of a lane whose sender is owed a delay notice, earliest first.
-SELECT id FROM envelope WHERE lane = ? AND state = 0 AND warn_at IS NOT NULL AND warn_at <= ? ORDER BY warn_at LIMIT ?;
+-- Waiting envelopes whose sender is owed a delay notice, earliest first, with why they wait.
+SELECT envelope.id, lane, CASE WHEN error = '' THEN last_error ELSE error END FROM envelope JOIN lane ON lane.id = lane
+WHERE state = 0 AND warn_at IS NOT NULL AND warn_at <= ? ORDER BY warn_at LIMIT ?;
 
 -- name: subjects
 -- Envelopes as their history and their reports will speak of them.

@@ -146,7 +146,8 @@ CREATE INDEX envelope_aside ON envelope (state) WHERE state > 1;
 CREATE INDEX envelope_deadline ON envelope (lane, deadline) WHERE state = 0;
 
 -- name: envelope_warning
-CREATE INDEX envelope_warning ON envelope (lane, warn_at) WHERE state = 0 AND warn_at IS NOT NULL;
+-- To whom a delay notice is owed, whatever lane it waits in.
+CREATE INDEX envelope_warning ON envelope (warn_at) WHERE state = 0 AND warn_at IS NOT NULL;
 
 -- name: envelope_report
 -- The report about a message that more can be added to.

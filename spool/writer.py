@@ -200,9 +200,9 @@ class SpoolWriter:
         """End what waits beyond its deadline."""
         return await self._write(lambda tx: outcomes.expire(tx, lane_id, at))
 
-    async def warn(self, lane_id: int, at: int, warn_intervals: tuple[int, ...]) -> int:
+    async def warn(self, at: int, warn_intervals: tuple[int, ...]) -> int:
         """Queue delay notices."""
-        return await self._write(lambda tx: outcomes.warn(tx, lane_id, at, warn_intervals))
+        return await self._write(lambda tx: outcomes.warn(tx, at, warn_intervals))
 
     async def report_lines(self, envelope: EnvelopeId) -> list[ReportLine]:
         """What a report envelope is about."""

@@ -20,9 +20,10 @@ from spool.lane import Lane
 from spool.layout import Layout, layout
 from spool.listing import QueueReader
 from spool.selection import Selection
-from tests.tools.in_flight import LOCAL
+from spool.state import Kind
+from tests.tools.in_flight import LOCAL, NO_ROUTE
 from tests.tools.scheduling import PACE, PATIENCE, FullDisk, World, world
-from tests.tools.spooled import LATER, Letter, put, take
+from tests.tools.spooled import HOUR, LATER, Letter, put, take
 
 pytestmark = pytest.mark.anyio
 
@@ -215,3 +216,22 @@ async def test_outcomes_are_recorded_together_when_many_end_at_once(house: World
         await house.settled()
     assert len(house.tried) == 100
     assert commits <= 50
+
+
+@pytest.mark.reliability("6 reports")
+async def test_a_delay_notice_comes_in_time_though_nothing_is_tried(house: World) -> None:
+    house.outcome = lambda claimed, route: NO_ROUTE
+    await put(house.spool, Letter(warn_after=4 * HOUR))
+    async with house.at_work():
+        await house.until(lambda: house.tried)
+        await house.settled()
+        (lane,) = await house.spool.lanes(0, 10)
+        await house.runner.pause_lane(lane.id)
+        house.advance(4 * HOUR)
+        await house.settled()
+        house.advance(2_000)
+        await house.until(lambda: house.reports)
+    ((report, (line,)),) = house.reports
+    assert report.envelope.kind is Kind.DELAYED
+    assert line.outcome.reply.text.endswith(NO_ROUTE.reply.text)
+    assert len(house.tried) == 1

@@ -225,23 +225,21 @@ async def test_what_is_held_or_in_flight_does_not_expire(spool: SpoolWriter, clo
 
 async def test_a_delay_notice_is_owed_once_for_each_interval(spool: SpoolWriter, clock: HandClock) -> None:
     await put(spool, Letter(warn_after=HOUR))
-    (lane,) = await due_lanes(spool)
     intervals = (HOUR, 3 * HOUR)
-    assert await spool.warn(lane.id, spool.clock.now(), intervals) == 0
+    assert await spool.warn(spool.clock.now(), intervals) == 0
     clock.advance(HOUR)
-    assert await spool.warn(lane.id, spool.clock.now(), intervals) == 1
-    assert await spool.warn(lane.id, spool.clock.now(), intervals) == 0
+    assert await spool.warn(spool.clock.now(), intervals) == 1
+    assert await spool.warn(spool.clock.now(), intervals) == 0
     clock.advance(2 * HOUR)
-    assert await spool.warn(lane.id, spool.clock.now(), intervals) == 1
+    assert await spool.warn(spool.clock.now(), intervals) == 1
     clock.advance(DAY)
-    assert await spool.warn(lane.id, spool.clock.now(), intervals) == 0
+    assert await spool.warn(spool.clock.now(), intervals) == 0
 
 
 async def test_a_delay_notice_leaves_the_message_waiting(spool: SpoolWriter, clock: HandClock) -> None:
     name = await put(spool, Letter(warn_after=HOUR))
-    (lane,) = await due_lanes(spool)
     clock.advance(HOUR)
-    await spool.warn(lane.id, spool.clock.now(), (HOUR,))
+    await spool.warn(spool.clock.now(), (HOUR,))
     clock.advance(REPORT_DELAY)
     claimed = {one.envelope.kind: one for one in await take(spool)}
     assert set(claimed) == {Kind.MAIL, Kind.DELAYED}
@@ -254,9 +252,8 @@ async def test_nobody_hears_of_a_delay_who_asked_for_other_reports_only(
     spool: SpoolWriter, clock: HandClock, reader: QueueReader
 ) -> None:
     await put(spool, Letter(warn_after=HOUR, notify=Notify.FAILURE))
-    (lane,) = await due_lanes(spool)
     clock.advance(HOUR)
-    assert await spool.warn(lane.id, spool.clock.now(), (HOUR,)) == 1
+    assert await spool.warn(spool.clock.now(), (HOUR,)) == 1
     assert list(reader.reports()) == []
 
 
