@@ -25,6 +25,7 @@ from delivery.agent import live
 from delivery.identity import Identity
 from delivery.wire import Hangup, Wire
 from spool.files import Ops, SystemOps
+from spool.seal import prepare_to_open
 
 
 def main(arguments: Sequence[str], ops: Ops) -> int:
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str], ops: Ops) -> int:
     (descriptor,) = arguments
     # Nobody asks how an agent ended; ignored, it leaves no zombie.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    prepare_to_open()
     gc.freeze()
     with closing(Wire(socket.socket(fileno=int(descriptor)))) as control, suppress(Hangup):
         while True:

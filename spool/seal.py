@@ -39,8 +39,8 @@ TAG_SIZE: Final = 16
 #: Hexadecimal digits of a fingerprint: a few keys are told apart, nothing is proved.
 FINGERPRINT_SIZE: Final = 8
 
-#: The level of zstd: more costs time that a queue does not have.
-ZSTD_LEVEL: Final = 3
+#: The level of zstd: the third takes twice the time and saves a twentieth.
+ZSTD_LEVEL: Final = 1
 #: How far back zstd looks, as a power of 2: what each open body costs in memory.
 ZSTD_WINDOW_LOG: Final = 17
 #: The level of gzip, as gzip(1) has it.
@@ -314,6 +314,12 @@ def _damage() -> tuple[type[Exception], ...]:
     from cryptography.exceptions import InvalidTag
 
     return zlib.error, zstandard.ZstdError, InvalidTag
+
+
+def prepare_to_open() -> None:
+    """Load what opening takes: a process that is about to become another user may not be able to read it afterwards."""
+    _damage()
+    _cipher(bytes(KEY_SIZE))
 
 
 _COMPRESSORS: Final[dict[Compression, Callable[[], _Compressor | None]]] = {

@@ -26,7 +26,9 @@ from spool.errors import SpoolFull
 from spool.files import SystemOps
 from spool.intent import MboxIntent
 from spool.outcome import Damaged, Deferred, Delivered, Stage
+from spool.seal import Sealing, seal_whole
 from tests.tools.deposits import HEADER, again, deposit, maildir_deposits, mbox_deposits
+from tests.tools.sealing import SEALED_WAYS, called
 
 pytestmark = [
     pytest.mark.anyio,
@@ -189,6 +191,28 @@ async def test_a_large_body_of_the_spool_reaches_a_user_who_could_not_open_it(ma
     assert [type(result) for result in results] == [Delivered] * 2
     for name in ("one", "two"):
         assert (public / f"home/Maildir/new/{name}").read_bytes() == HEADER + octets.replace(b"\r\n", b"\n")
+
+
+@pytest.mark.reliability("7 at rest")
+@pytest.mark.parametrize("way", SEALED_WAYS, ids=called)
+async def test_a_sealed_body_reaches_an_agent_that_has_no_key_but_its_own(
+    make_hands: Make, public: Path, way: Sealing
+) -> None:
+    octets = b"Subject: large\r\n\r\n" + b"0123456789\r\n" * 30_000
+    seal, sealed = seal_whole(way, "message", octets)
+    body = LargeBody(str(public / "body"), len(octets), checksum(octets), SystemOps(), way.opening(seal, "message"))
+    altered = replace(body, path=str(public / "altered"))
+    (public / "body").write_bytes(sealed)
+    (public / "altered").write_bytes(sealed[:-1] + bytes([sealed[-1] ^ 1]))
+    to = [
+        (ToMaildir(str(public / "home/Maildir"), "one"), body),
+        (ToMaildir(str(public / "home/Maildir"), "two"), altered),
+    ]
+    results = await make_hands().make(
+        GAMES, [deposit(method, each, number) for number, (method, each) in enumerate(to, 1)]
+    )
+    assert [type(result) for result in results] == [Delivered, Damaged]
+    assert (public / "home/Maildir/new/one").read_bytes() == HEADER + octets.replace(b"\r\n", b"\n")
 
 
 async def test_damaged_and_missing_bodies_are_told_apart_from_sound_ones(make_hands: Make, public: Path) -> None:
