@@ -44,10 +44,9 @@ def status_of(line: ReportLine) -> str:
 
 
 def about_message(message: Message, reporter: str) -> str:
-    """The group of fields about the message itself; ``reporter`` is our name."""
-    fields = [("Reporting-MTA", f"dns; {reporter}")]
-    if message.envid:
-        fields.append(("Original-Envelope-Id", _decode_xtext(message.envid)))
+    """The group of fields about the message itself, in the order of the RFC; ``reporter`` is our name."""
+    fields = [("Original-Envelope-Id", _decode_xtext(message.envid))] if message.envid else []
+    fields.append(("Reporting-MTA", f"dns; {reporter}"))
     fields.append(("Arrival-Date", formatdate(message.received_at, localtime=True)))
     return _group(fields, utf8=False)
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from spool.address import Address
 from spool.errors import UnknownEnvelope
-from spool.ids import EnvelopeId, envelope_id
+from spool.ids import EnvelopeId, MessageId, envelope_id
 from spool.keys import key_of
 from spool.lane import REPORTS, LaneFailed, LaneVerdict
 from spool.message import Destination, Message, Notify, Refusal
@@ -36,6 +36,7 @@ from spool.rows import (
     Row,
     destination_columns,
     outcome_columns,
+    read_outcome,
     read_report_line,
 )
 from spool.settlement import Settlement, next_warning, report_owed
@@ -184,8 +185,10 @@ def expire(tx: Transaction, lane_id: int, at: int) -> int:
 def warn(tx: Transaction, at: int, warn_intervals: tuple[int, ...]) -> int:
     """Queue the delay notices that are owed for what waits, whatever it waits for; at most `SWEEP_BATCH`."""
     rows = {row: (lane, error) for row, lane, error in tx.execute(SQL["unwarned"], (at, SWEEP_BATCH))}
-    for subject in _sound(tx, list(rows)):
-        outcome = Deferred(Reply(451, "4.4.7", rows[subject.row][1]), stage=Stage.ROUTE)
+    subjects = _sound(tx, list(rows))
+    last = _last_attempts(tx, subjects)
+    for subject in subjects:
+        outcome = last.get(subject.id) or _trouble(rows[subject.row][1])
         report_if_owed(tx, subject, Line(Event.DEFERRED, outcome, at))
         tx.execute(SQL["set_warn_at"], (next_warning(subject.arrived, at, warn_intervals), subject.row))
     tx.lanes.update(lane for lane, _ in rows.values())
@@ -274,4 +277,22 @@ def write_history(tx: Transaction, subject: Subject, attempt: Attempt, event: Ev
 
 def _lane_trouble(tx: Transaction, lane_id: int) -> Deferred:
     row: Row | None = tx.execute(SQL["lane_trouble"], (lane_id,)).fetchone()
-    return Deferred(Reply(451, "4.4.7", row[0] if row else ""), stage=Stage.ROUTE)
+    return _trouble(row[0] if row else "")
+
+
+def _trouble(said: str) -> Deferred:
+    """What keeps mail waiting, out of what is remembered of it; a lane's words may be any."""
+    reply = Reply.parse(said)
+    if reply is None or not said.startswith("4"):
+        reply = Reply(451, "4.4.7", said or "it has not been tried yet")
+    return Deferred(reply, stage=Stage.ROUTE)
+
+
+def _last_attempts(tx: Transaction, subjects: Iterable[Subject]) -> dict[EnvelopeId, Outcome]:
+    """What the last attempt for each envelope came to, as far as history goes back: a server's words and its name."""
+    names = {subject.id.partition(".")[0] for subject in subjects}
+    return {
+        envelope_id(MessageId(name), ordinal): read_outcome(tuple(columns))
+        for name in names
+        for ordinal, *columns in tx.execute(SQL["attempts_of"], (name,))
+    }

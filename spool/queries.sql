@@ -183,6 +183,10 @@ SELECT id FROM envelope WHERE lane = ? AND state = 0 AND deadline <= ? ORDER BY 
 SELECT envelope.id, lane, CASE WHEN error = '' THEN last_error ELSE error END FROM envelope JOIN lane ON lane.id = lane
 WHERE state = 0 AND warn_at IS NOT NULL AND warn_at <= ? ORDER BY warn_at LIMIT ?;
 
+-- name: attempts_of
+-- What came of all attempts for a message's envelopes, the newest last.
+SELECT ordinal, outcome, code, status, text, remote, stage, dsn_passed_on FROM attempt WHERE message = ? ORDER BY id;
+
 -- name: subjects
 -- Envelopes as their history and their reports will speak of them.
 SELECT envelope.id, message.id, message.name, ordinal, lane, kind, asked, arrived, deadline, recipient,

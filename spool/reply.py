@@ -18,6 +18,7 @@ MAX_TEXT: Final = 1000
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _STATUS = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})")
+_REPLY = re.compile(r"([2-5]\d\d)(?: ([245]\.\d{1,3}\.\d{1,3}))?(?: (.*))?", re.DOTALL)
 
 
 def printable(text: str, limit: int = MAX_TEXT) -> str:
@@ -57,6 +58,12 @@ class Reply:
 
     def __str__(self) -> str:
         return " ".join(part for part in (str(self.code), self.status, self.text) if part)
+
+    @classmethod
+    def parse(cls, text: str) -> Reply | None:
+        """Read what `str` made of a reply; None when ``text`` is something else."""
+        match = _REPLY.fullmatch(text)
+        return cls(int(match[1]), match[2] or "", match[3] or "") if match else None
 
     @property
     def is_positive(self) -> bool:

@@ -17,7 +17,7 @@ from spool.layout import Layout
 from spool.listing import QueueReader
 from spool.message import Notify
 from spool.opening import database_path
-from spool.outcome import Attempt, Deferred, Delivered
+from spool.outcome import Attempt, Deferred, Delivered, Stage
 from spool.outcomes import REPORT_DELAY, SWEEP_BATCH
 from spool.reply import Reply
 from spool.selection import EVERYTHING, Selection
@@ -246,6 +246,48 @@ async def test_a_delay_notice_leaves_the_message_waiting(spool: SpoolWriter, clo
     (line,) = await spool.report_lines(claimed[Kind.DELAYED].envelope.id)
     assert (line.event, line.recipient) == (Event.DEFERRED, claimed[Kind.MAIL].envelope.recipient)
     assert claimed[Kind.MAIL].message.id == name
+
+
+@pytest.mark.reliability("6 reports")
+async def test_a_delay_notice_repeats_what_the_other_server_said_of_each_recipient(
+    spool: SpoolWriter, clock: HandClock
+) -> None:
+    await put(spool, Letter(to=("bob@example.org", "carl@example.org"), warn_after=HOUR))
+    bob, carl = await take(spool)
+    full = Deferred(Reply(452, "4.2.2", "carl's mailbox is full"), LATER.remote, Stage.RCPT)
+    for _ in range(2):
+        await spool.record([settlement(spool, bob, LATER), settlement(spool, carl, full)])
+        bob, carl = await take(spool)
+    await spool.unclaim([bob, carl])
+    clock.advance(HOUR)
+    await spool.warn(spool.clock.now(), (HOUR,))
+    clock.advance(REPORT_DELAY)
+    (report,) = [one for one in await take(spool) if one.envelope.kind is Kind.DELAYED]
+    assert [line.outcome for line in await spool.report_lines(report.envelope.id)] == [LATER, full]
+
+
+@pytest.mark.reliability("6 reports")
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("451 4.4.1 connection refused", Reply(451, "4.4.1", "connection refused")),
+        ("paused by the operator", Reply(451, "4.4.7", "paused by the operator")),
+        ("", Reply(451, "4.4.7", "it has not been tried yet")),
+    ],
+)
+async def test_a_delay_notice_about_what_was_never_tried_says_what_keeps_its_lane(
+    spool: SpoolWriter, clock: HandClock, said: str, told: Reply
+) -> None:
+    await put(spool, Letter(warn_after=HOUR))
+    (lane,) = await due_lanes(spool)
+    if said:
+        await spool.record([], [LaneFailed(lane.id, spool.clock.now(), spool.clock.now(), said)])
+    clock.advance(HOUR)
+    await spool.warn(spool.clock.now(), (HOUR,))
+    clock.advance(REPORT_DELAY)
+    (report,) = [one for one in await take(spool) if one.envelope.kind is Kind.DELAYED]
+    (line,) = await spool.report_lines(report.envelope.id)
+    assert line.outcome.reply == told
 
 
 async def test_nobody_hears_of_a_delay_who_asked_for_other_reports_only(
