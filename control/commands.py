@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -20,6 +20,7 @@ from typing import Final, Protocol
 import anyio.to_thread
 import msgspec
 
+from control.backing import back_up
 from control.explaining import QuestionError
 from control.journal import Journal, UnknownSubsystem
 from control.listings import Forbidden, ListingRequest, Viewer, rows
@@ -27,6 +28,8 @@ from control.protocol import (
     CHUNK,
     AnyAnswer,
     AnyRequest,
+    Backup,
+    BackupRow,
     Change,
     Chunk,
     CountQueue,
@@ -169,6 +172,11 @@ class Commands:
                     async for found in verify(self._desk.reader, self._desk.spool if request.repair else None):
                         yield found
                     yield Done()
+                case Backup():
+                    _require_operator(viewer)
+                    async for row in self._backup(request):
+                        yield row
+                    yield Done()
                 case Explain():
                     _require_operator(viewer, "aliases and the .forward files of others are private: ")
                     async for chunk in self._explanation(request):
@@ -191,6 +199,15 @@ class Commands:
         found = await anyio.to_thread.run_sync(rows, self._desk.reader, request, viewer)
         while page := await anyio.to_thread.run_sync(_page, found):
             for row in page:
+                yield row
+
+    async def _backup(self, request: Backup) -> AsyncGenerator[AnyAnswer]:
+        if not request.path.startswith("/"):
+            raise CommandRefused(f"{request.path} is no absolute path")
+        async with aclosing(back_up(self._desk.reader, request.path)) as found:
+            async for row in found:
+                if isinstance(row, BackupRow) and row.is_made:
+                    _log.info("info: backup %s: %d envelopes, %d octets", row.path, row.envelopes, row.octets)
                 yield row
 
     async def _explanation(self, question: Explain) -> AsyncGenerator[AnyAnswer]:

@@ -1,4 +1,4 @@
-"""Listings while the daemon is stopped, straight from the spool, for root and the spool's owner.
+"""Listings and copies while the daemon is stopped, straight from the spool, for root and the spool's owner.
 
 Failure: `control.client.ControlError` with a sentence; `NotAllowed` when the files belong to somebody else.
 """
@@ -6,7 +6,8 @@ Failure: `control.client.ControlError` with a sentence; `NotAllowed` when the fi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 
 import anyio
 
@@ -33,14 +34,26 @@ def verify_spool(layout: Layout, *, repairs: bool, tell: Callable[[AnyAnswer], N
     """Tell what the daemon would answer to `control.protocol.Verify`."""
     from control.verifying import verify_stopped
 
+    _tell(lambda: verify_stopped(layout, repairs=repairs), tell, "look through it")
+
+
+def back_up_spool(layout: Layout, path: str, tell: Callable[[AnyAnswer], None]) -> None:
+    """Tell what the daemon would answer to `control.protocol.Backup`."""
+    from control.backing import back_up_stopped
+
+    _tell(lambda: back_up_stopped(layout, path), tell, "copy it")
+
+
+def _tell(rows: Callable[[], AsyncGenerator[AnyAnswer]], tell: Callable[[AnyAnswer], None], what: str) -> None:
     async def look() -> None:
-        async for row in verify_stopped(layout, repairs=repairs):
-            tell(row)
+        async with aclosing(rows()) as found:
+            async for row in found:
+                tell(row)
 
     try:
         anyio.run(look)
     except SpoolForbidden:
-        raise NotAllowed("look through it") from None
+        raise NotAllowed(what) from None
     except SpoolInUse:
         raise NotRunning from None
     except SpoolError as error:

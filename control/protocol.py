@@ -40,6 +40,10 @@ class ProtocolError(Exception):
     """The other side does not speak this protocol."""
 
 
+#: A path of a file system.
+Path: TypeAlias = Annotated[str, msgspec.Meta(max_length=1024)]
+
+
 class Request(msgspec.Struct, frozen=True, tag=True):
     """Something that ``smtpctl`` wants. ``id`` is ``all``, a message id or its beginning, or an envelope id."""
 
@@ -83,6 +87,12 @@ class Verify(Request, frozen=True):
     """A `FindingRow` for everything that is wrong with the spool; now and then, and last, a `VerifiedRow`."""
 
     repair: bool = False
+
+
+class Backup(Request, frozen=True):
+    """Make a copy of the spool at ``path``, which is absolute: `BackupRow`s, and a `FindingRow` for damage that it has."""
+
+    path: Path
 
 
 class ShowStats(Request, frozen=True):
@@ -283,6 +293,19 @@ class VerifiedRow(Answer, frozen=True):
     orphans: int
 
 
+class BackupRow(Answer, frozen=True):
+    """What a copy of the spool holds; without figures as long as it is not made."""
+
+    path: str
+    messages: int
+    envelopes: int
+    octets: int
+    #: Files of the drop directory.
+    drops: int
+    seconds: float
+    is_made: bool = True
+
+
 class Chunk(Answer, frozen=True):
     """A piece of a message, or of an explanation."""
 
@@ -313,6 +336,7 @@ AnyRequest: TypeAlias = (
     | ShowStatus
     | ShowStats
     | Verify
+    | Backup
     | Change
     | Pause
     | PauseLane
@@ -330,6 +354,7 @@ AnyAnswer: TypeAlias = (
     | StatRow
     | FindingRow
     | VerifiedRow
+    | BackupRow
     | Chunk
     | Done
     | Refused

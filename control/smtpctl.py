@@ -25,6 +25,7 @@ from control.grammar import CommandError, Form, resolve
 from control.protocol import (
     AnyAnswer,
     AttemptRow,
+    Backup,
     Change,
     Chunk,
     CountQueue,
@@ -337,6 +338,23 @@ def _verify(desk: Desk, arguments: tuple[str, ...]) -> int:
     return report.end()
 
 
+def _backup(desk: Desk, arguments: tuple[str, ...]) -> int:
+    from control.backed import Report, absolute
+
+    path = absolute(*arguments)
+    report = Report(as_json=desk.json)
+    try:
+        connection = Connection(desk.layout.control_socket)
+    except NotRunning:
+        from control.offline import back_up_spool
+
+        back_up_spool(desk.layout, path, report.take)
+    else:
+        for row in _asking(connection, Backup(path)):
+            report.take(row)
+    return report.end()
+
+
 _HOLD: Final = _changing("hold", "held")
 _PAUSE_ENVELOPES: Final = _changing("hold", "paused")
 _RELEASE: Final = _changing("release", "released")
@@ -354,6 +372,7 @@ OPTIONS: Final[Mapping[Action, Sequence[str]]] = {
 }
 
 FORMS: Final[Sequence[Form[Action]]] = (
+    Form("backup <directory>", _backup),
     Form("encrypt", _encrypt),
     Form("encrypt <string>", _encrypt),
     Form("explain <recipient>", _explain),

@@ -21,6 +21,7 @@ from typing import Final
 
 from spool import lanes as lane_table
 from spool import outcomes
+from spool.backup import Backup
 from spool.bodies import Body, BodyFiles
 from spool.claims import find_body
 from spool.clock import SpoolClock, SystemClock
@@ -179,6 +180,12 @@ class QueueReader:
         """A look at everything for what is wrong; with a connection of its own, so that it holds nobody up."""
         with closing(_connect(database_path(self._spool_dir))) as connection:
             yield Inspection(self._spool_dir, connection, self._bodies)
+
+    @contextmanager
+    def backup(self) -> Iterator[Backup]:
+        """A copy of it all, to be made; with a connection of its own."""
+        with closing(_connect(database_path(self._spool_dir))) as connection:
+            yield Backup(self._spool_dir, connection, self._bodies.sealing, self._bodies.ops)
 
     # -- all of it ----------------------------------------------------------------------------------------------------
 

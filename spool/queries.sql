@@ -383,3 +383,16 @@ FROM lane WHERE id > ? ORDER BY id LIMIT ?;
 
 -- name: state_of
 SELECT state, lane FROM envelope WHERE id = ?;
+
+-- name: body_files
+-- Messages whose body lies in a file.
+SELECT id, name FROM message WHERE file IS NOT NULL AND id > ? ORDER BY id LIMIT ?;
+
+-- name: lanes_of_message
+SELECT DISTINCT lane FROM envelope WHERE message = (SELECT id FROM message WHERE name = ?);
+
+-- name: forget_envelopes
+DELETE FROM envelope WHERE message = (SELECT id FROM message WHERE name = ?);
+
+-- name: forget_message
+DELETE FROM message WHERE name = ?;
