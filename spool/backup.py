@@ -160,10 +160,10 @@ class Backup:
         if self._source.execute(SQL["is_body_file"], (name,)).fetchone():
             return
         database.execute("BEGIN")
-        lanes = [lane for (lane,) in database.execute(SQL["lanes_of_message"], (name,))]
+        lanes = {lane for (lane,) in database.execute(SQL["lanes_of_message"], (name,))}
         database.execute(SQL["forget_envelopes"], (name,))
         database.execute(SQL["forget_message"], (name,))
-        database.execute(SQL["refresh_lanes"], (json.dumps(lanes),))
+        database.execute(SQL["refresh_lanes"], (json.dumps(list(lanes)),))
         database.execute("COMMIT")
 
     # -- files --------------------------------------------------------------------------------------------------------

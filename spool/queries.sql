@@ -389,7 +389,7 @@ SELECT state, lane FROM envelope WHERE id = ?;
 SELECT id, name FROM message WHERE file IS NOT NULL AND id > ? ORDER BY id LIMIT ?;
 
 -- name: lanes_of_message
-SELECT DISTINCT lane FROM envelope WHERE message = (SELECT id FROM message WHERE name = ?);
+SELECT lane FROM envelope WHERE message = (SELECT id FROM message WHERE name = ?);
 
 -- name: forget_envelopes
 DELETE FROM envelope WHERE message = (SELECT id FROM message WHERE name = ?);
