@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from spool.database import blame_database
+from spool.database import PAGE_SIZE, WAL_KEPT, blame_database
 from spool.errors import SpoolLost
 from spool.instants import Instant
 from spool.opening import write_mark
@@ -35,11 +36,13 @@ PRUNE_STEP: Final = 500
 CHECKPOINT_OCTETS: Final = 16 * 1024 * 1024
 #: What an envelope writes into the log beside its body: the pages of its rows and of their indexes.
 ENVELOPE_OCTETS: Final = 16 * 1024
+#: What any other row that came, went or changed writes into it, when its neighbours do the same in one commit.
+CHANGE_OCTETS: Final = 512
 #: Seconds after which a log that has anything in it is written back: a start after a crash then has little to do.
 CHECKPOINT_EVERY: Final = 30.0
 #: Pages that stay free in the file for the next messages, and pages given back in one step.
 PAGES_KEPT: Final = 2_000
-VACUUM_STEP: Final = 200
+VACUUM_STEP: Final = 100
 #: Seconds between time marks: how far spool time can fall back when the machine crashes.
 MARK_EVERY: Final = 60.0
 #: Seconds between looks for what can be pruned, and between two steps while there is more.
@@ -68,6 +71,10 @@ class Upkeep:
         self.monotonic = monotonic
         self._sweep = sweep
         self._logged = 0
+        self._changes = store.connection.total_changes
+        self._wal = store.connection.execute("PRAGMA database_list").fetchone()[2] + "-wal"
+        #: Octets of its file from which it is written back whatever was estimated.
+        self._wal_bound = WAL_KEPT
         self._lane_cursor = 0
         now = self.monotonic()
         self._checkpoint = _Chore("checkpoint", self._write_back, float("inf"))
@@ -84,10 +91,17 @@ class Upkeep:
         self.due = min(chore.due for chore in self._chores)
 
     def wrote(self, octets: int, envelopes: int) -> None:
-        """A commit with that much in it has grown the log."""
-        self._logged += octets + envelopes * ENVELOPE_OCTETS
+        """A commit with that much in it has grown the log.
+
+        SQLite tells nobody how long its log is, but when it writes it back. So this is estimated, and where the estimate
+        is too low, the file grows beyond what it keeps.
+        """
+        changes = self._store.connection.total_changes
+        self._logged += octets + max(envelopes * ENVELOPE_OCTETS, (changes - self._changes) * CHANGE_OCTETS)
+        self._changes = changes
         now = self.monotonic()
-        wanted = now if self._logged >= CHECKPOINT_OCTETS else now + CHECKPOINT_EVERY
+        is_long = self._logged >= CHECKPOINT_OCTETS or self._wal_octets() > self._wal_bound
+        wanted = now if is_long else now + CHECKPOINT_EVERY
         if wanted < self._checkpoint.due:
             self._checkpoint.due = wanted
             self.due = min(self.due, wanted)
@@ -126,6 +140,14 @@ class Upkeep:
         self._store.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         self._store.ops.reached(Instant.AFTER_CHECKPOINT)
         self._logged = 0
+        # The next commit begins the log anew and cuts its file, unless somebody still reads an old state of the tables.
+        self._wal_bound = max(WAL_KEPT, self._wal_octets() + CHECKPOINT_OCTETS)
+
+    def _wal_octets(self) -> int:
+        try:
+            return os.stat(self._wal).st_size
+        except OSError:
+            return 0
 
     def _mark(self) -> float:
         self._run(write_mark)
@@ -161,5 +183,12 @@ class Upkeep:
         free = connection.execute("PRAGMA freelist_count").fetchone()[0]
         if free <= PAGES_KEPT:
             return PRUNE_EVERY
-        self._run(lambda tx: tx.execute(f"PRAGMA incremental_vacuum({VACUUM_STEP})").fetchall())
+
+        def give_back(tx: Transaction) -> None:
+            # Python takes no second step of a statement without columns, so each of these gives back one page.
+            for _ in range(min(VACUUM_STEP, free - PAGES_KEPT)):
+                tx.execute("PRAGMA incremental_vacuum(1)")
+
+        self._run(give_back)
+        self.wrote(2 * VACUUM_STEP * PAGE_SIZE, 0)
         return STEP_PAUSE
