@@ -64,8 +64,9 @@ class Adoption:
         """Deadlines by the new ttls; and this is what was put into practice last."""
         if self._before == self._after:
             return
-        if any(self._has_other_ttl(name) for name in self._after):
-            await self._each_lane(self._set_ttl)
+        for name, facts in self._after.items():
+            if self._has_other_ttl(name):
+                await self._spool.set_ttl(name, facts.ttl)
         await self._spool.remember(FACTS, _encode(self._after))
 
     async def _each_lane(self, work: Callable[[LaneStatus], Coroutine[None, None, None]]) -> None:
@@ -88,10 +89,6 @@ class Adoption:
             await self._spool.park_lane(status.id, target.reason)
         elif status.parked:
             await self._spool.unpark_lane(status.id)
-
-    async def _set_ttl(self, status: LaneStatus) -> None:
-        if self._has_other_ttl(status.lane.action):
-            await self._spool.set_ttl(status.id, self._after[status.lane.action].ttl)
 
     def _has_other_ttl(self, action: str) -> bool:
         old, new = self._before.get(action), self._after.get(action)

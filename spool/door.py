@@ -154,8 +154,8 @@ class SpoolDoor(Protocol):
         must be pure.
         """
 
-    async def set_ttl(self, lane_id: int, ttl: int) -> int:
-        """Give what waits in a lane the deadline arrival + ``ttl``, reports excepted. How many."""
+    async def set_ttl(self, action: str, ttl: int) -> int:
+        """Give what waits for an action the deadline arrival + ``ttl``, reports excepted. How many."""
 
     # -- what the runner remembers ------------------------------------------------------------------------------------
 

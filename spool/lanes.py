@@ -120,12 +120,3 @@ def moving(lane_of: Callable[[Destination], Lane]) -> Handler:
         return sum(map(len, targets.values()))
 
     return move
-
-
-def lasting(ttl: int) -> Handler:
-    """A handler that makes deadlines arrival + ``ttl``; reports keep theirs."""
-
-    def last(tx: Transaction, envelopes: Sequence[int]) -> int:
-        return tx.execute(SQL["set_ttl"], (ttl, json.dumps(envelopes))).rowcount
-
-    return last

@@ -151,6 +151,15 @@ def schedule(tx: Transaction, chosen: Sequence[Chosen]) -> int:
     return len(ready)
 
 
+def lasting(ttl: int) -> Handler:
+    """A handler that makes deadlines arrival + ``ttl``; reports keep theirs."""
+
+    def last(tx: Transaction, chosen: Sequence[Chosen]) -> int:
+        return tx.execute(SQL["set_ttl"], (ttl, _ids(chosen))).rowcount
+
+    return last
+
+
 def _ask(tx: Transaction, chosen: Sequence[Chosen], what: int) -> int:
     inflight = [one for one in chosen if one.state == _INFLIGHT]
     if inflight:

@@ -25,6 +25,7 @@ from spool.clock import Clock, SpoolClock, SystemClock
 from spool.commit import Answer, Committer, Read, Stop, Write
 from spool.errors import SpoolLost, SpoolUnavailable, UnknownEnvelope
 from spool.files import Ops, SystemOps
+from spool.filter import Filter
 from spool.ids import EnvelopeId, MessageId
 from spool.inspection import Finding
 from spool.intent import MboxIntent
@@ -279,9 +280,9 @@ class SpoolWriter:
         """Move what waits in a lane to other lanes."""
         return await self._walk(lane_id, lane_table.moving(lane_of))
 
-    async def set_ttl(self, lane_id: int, ttl: int) -> int:
-        """Give what waits in a lane another deadline."""
-        return await self._walk(lane_id, lane_table.lasting(ttl))
+    async def set_ttl(self, action: str, ttl: int) -> int:
+        """Give what waits for an action another deadline."""
+        return await self._select(Selection(filter=Filter(action=action)), selected.lasting(ttl))
 
     async def _walk(self, lane_id: int, handler: lane_table.Handler) -> int:
         changed = 0

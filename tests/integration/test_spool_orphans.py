@@ -213,7 +213,8 @@ def test_free_pages_are_given_back_but_for_a_reserve(
     for _ in range(40):
         take_in(opened, Letter(body=b"x" * 60_000))
     opened.store.run([lambda tx: tx.execute("DELETE FROM envelope"), lambda tx: tx.execute("DELETE FROM message")])
-    watch.pass_time(200)
+    # Some pages in each step, of which there are fifty a second.
+    watch.pass_time(upkeep.PRUNE_EVERY + 1)
     free = opened.store.connection.execute("PRAGMA freelist_count").fetchone()[0]
     assert free <= 20
 
@@ -226,6 +227,24 @@ def test_a_time_mark_is_kept_every_minute(
     mark = last_mark(opened.store.connection)
     assert isinstance(mark, TimeMark)
     assert SpoolClock(clock, mark).now() == opened.store.clock.now() == mark.spool_ms
+
+
+def test_the_log_is_written_back_when_its_file_is_long_whatever_was_estimated(
+    opened: OpenSpool, ops: FaultyOps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "WAL_KEPT", 500_000)
+    watch = Watch(opened, tmp_path)
+
+    def written_back() -> int:
+        watch.chores.wrote(0, 0)
+        watch.pass_time(0)
+        return ops.calls["after-checkpoint"]
+
+    assert written_back() == 0
+    for _ in range(10):
+        take_in(opened, Letter(body=b"x" * 60_000))
+    assert written_back() == 1
+    assert written_back() == 1, "its file is as long until the next commit begins it anew"
 
 
 def test_the_log_is_written_back_when_it_has_grown(

@@ -26,7 +26,7 @@ _SERIES = "WITH RECURSIVE series (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM se
 _LANES = f"""{_SERIES}
 INSERT INTO lane (action, key, next_due, not_before, failures, last_failure, last_error)
 SELECT :action, CASE WHEN :destinations = 1 THEN 'dead.example' ELSE 'dead' || n || '.example' END,
-    :now, :now + (n * 7919 % 900 - 300) * 1000, 5, :now - 60000, :error
+    :now, :now + ((n - 1) * 7919 % 900 - 300) * 1000, 5, :now - 60000, :error
 FROM series
 """
 _MESSAGES = f"""{_SERIES}
