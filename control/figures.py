@@ -55,6 +55,6 @@ class Figures:
         at_hand = self.fingerprints()
         for key, bodies in sorted(self.reader.keys().items()):
             if key not in at_hand:
-                yield f"{bodies} messages are sealed with key {key}, which this daemon does not have"
+                yield f"messages that wait for key {key}, which this daemon does not have: {bodies}"
         if self.drop.set_aside:
             yield f"{self.drop.set_aside} files of the drop are set aside"

@@ -13,7 +13,7 @@ import anyio
 
 from control.client import ControlError, NotRunning, RequestRefused
 from control.listings import ListingRequest, Viewer, rows
-from control.protocol import AnyAnswer
+from control.protocol import AnyAnswer, ShowMessage
 from spool.errors import SpoolError, SpoolForbidden, SpoolInUse
 from spool.filter import FilterError
 from spool.ids import IdSyntaxError
@@ -60,10 +60,10 @@ def _tell(rows: Callable[[], AsyncGenerator[AnyAnswer]], tell: Callable[[AnyAnsw
         raise ControlError(str(error)) from None
 
 
-def ask_spool(spool_dir: str, request: ListingRequest) -> Iterator[AnyAnswer]:
+def ask_spool(layout: Layout, request: ListingRequest) -> Iterator[AnyAnswer]:
     """What the daemon would answer, but for its `Done`."""
     try:
-        reader = QueueReader.stopped(spool_dir)
+        reader = QueueReader.stopped(layout.spool_dir)
     except SpoolForbidden:
         raise NotAllowed from None
     except SpoolInUse:
@@ -72,6 +72,10 @@ def ask_spool(spool_dir: str, request: ListingRequest) -> Iterator[AnyAnswer]:
     except SpoolError as error:
         raise ControlError(str(error)) from None
     try:
+        if isinstance(request, ShowMessage):
+            from control.sealing import keys_at_hand
+
+            reader.open_with(keys_at_hand(layout))
         yield from rows(reader, request, Viewer())
     except (SpoolError, IdSyntaxError, FilterError) as error:
         raise RequestRefused(str(error)) from None

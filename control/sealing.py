@@ -13,7 +13,10 @@ import sys
 from typing import Final
 
 from policy.config import Config
+from policy.errors import ConfigError
+from policy.parser import declared_encryption
 from policy.queue_key import MAX_OCTETS, Asks, KeyUnusable, keys_in
+from spool.layout import Layout
 from spool.seal import Sealing, SealKey
 
 _TERMINAL: Final = "/dev/tty"
@@ -42,6 +45,16 @@ def sealing_of(config: Config, asked: SealKey | None) -> Sealing:
     if encryption.asks and asked is None:
         raise KeyUnusable("the key of the queue is asked for at start only: restart smtpd")
     return Sealing(config.compression, asked if encryption.asks else None, tuple(old))
+
+
+def keys_at_hand(places: Layout) -> Sealing:
+    """What opens the bodies of a daemon that is stopped: the keys of its configuration, as far as that can be read."""
+    try:
+        encryption = declared_encryption(places.conf_file, places)
+    except ConfigError:
+        return Sealing()
+    sources = (encryption.source, *encryption.old) if encryption else ()
+    return Sealing(old=tuple(key for source in sources if source for key in source.keys))
 
 
 def _prompted() -> bytes:

@@ -87,7 +87,7 @@ class Desk(NamedTuple):
         except NotRunning:
             from control.offline import ask_spool
 
-            return Listing(ask_spool(self.layout.spool_dir, request), running=False)
+            return Listing(ask_spool(self.layout, request), running=False)
         return Listing(_asking(connection, request), running=True)
 
     def change(self, request: Request) -> int:

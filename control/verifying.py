@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 
 from control.protocol import FindingRow, VerifiedRow
+from control.sealing import keys_at_hand
 from spool.door import SpoolDoor
 from spool.inspection import Finding, Seen
 from spool.layout import Layout
@@ -47,11 +48,13 @@ async def verify_stopped(layout: Layout, *, repairs: bool) -> AsyncGenerator[Fin
     """The same for a spool that no daemon has open."""
     if not repairs:
         with closing(QueueReader.stopped(layout.spool_dir)) as reader:
+            reader.open_with(keys_at_hand(layout))
             async with aclosing(verify(reader, None)) as rows:
                 async for row in rows:
                     yield row
         return
     writer = await SpoolWriter.open(layout)
+    writer.seal_with(keys_at_hand(layout))
     try:
         with closing(QueueReader.beside(layout.spool_dir, writer.clock, writer.bodies)) as reader:
             async with aclosing(verify(reader, writer)) as rows:

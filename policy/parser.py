@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policy.build.assembly import assemble
+from policy.build.encryption import build_encryption
 from policy.build.tables import TableShelf
 from policy.build.workbench import Workbench
 from policy.check import check
@@ -25,6 +26,7 @@ from policy.grammar.statements import read_script
 from policy.grammar.syntax import Script, Word
 from policy.host import Host, KernelHost
 from policy.lexer import Macros, Source
+from policy.queue_key import Encryption
 from policy.server_name import server_name
 from spool.layout import Layout
 
@@ -107,6 +109,20 @@ def declared_tables(path: str, layout: Layout) -> Mapping[str, str]:
         raise ConfigError((Finding.at(Place(path), str(error.strerror)),)) from error
     contents = ((name, statement.content) for name, statement in script.tables.items())
     return {name: content.text for name, content in contents if isinstance(content, Word)}
+
+
+def declared_encryption(path: str, layout: Layout) -> Encryption | None:
+    """The keys of the queue, as far as they can be read, whatever else is wrong.
+
+    Raises `ConfigError` when the file cannot be read.
+    """
+    findings: list[Finding] = []
+    try:
+        script = _script(read_source(path), layout, {}, findings)
+    except OSError as error:
+        raise ConfigError((Finding.at(Place(path), str(error.strerror)),)) from error
+    shelf = TableShelf(script, path, layout, findings, [])
+    return build_encryption(Workbench(script, layout, KernelHost(), findings, shelf, {}))
 
 
 def read_source(path: str) -> Source:

@@ -39,6 +39,7 @@ from spool.opening import database_path, last_mark
 from spool.reading import read_rows
 from spool.report import ReportLine
 from spool.rows import STATES, CorruptRow, Row, read_message
+from spool.seal import Sealing
 from spool.selected import AFTER_ALL, Range, find_message, resolve
 from spool.selection import EVERYTHING, Selection
 from spool.sieve import Sieve
@@ -91,6 +92,10 @@ class QueueReader:
         except BaseException:
             lock.release()
             raise
+
+    def open_with(self, sealing: Sealing) -> None:
+        """From here on open bodies with the keys of ``sealing``; a reader of a stopped spool has none at first."""
+        self._bodies.sealing = sealing
 
     def close(self) -> None:
         """Let go of the files."""

@@ -96,7 +96,6 @@ async def test_killed_at_an_instant_the_spool_keeps_its_contract(tmp_path: Path,
         Instant.BEFORE_COMMIT,
         Instant.AFTER_COMMIT,
         Instant.BEFORE_UNLINK,
-        Instant.AFTER_CHECKPOINT,
     ],
 )
 async def test_killed_with_sealed_bodies_the_spool_keeps_its_contract(

@@ -80,6 +80,21 @@ def test_a_report_quotes_sealed_mail(daemon: Daemon) -> None:
     assert b"the merger" in delivered(daemon)[0]
 
 
+def test_the_keys_of_the_configuration_open_a_stopped_spool(daemon: Daemon) -> None:
+    for message in (MESSAGE, LARGE):
+        send(daemon, "bob@away.example", message)
+    first, second = daemon.wait_queue(2)
+    assert daemon.stop() == 0
+    for envelope in (first, second):
+        assert "merger" in daemon.smtpctl("show", "message", envelope["id"].partition(".")[0])
+    assert "nothing is wrong" in daemon.smtpctl("verify")
+    daemon.configure(RULES)
+    without = daemon.run("smtpctl", "verify", "--repair")
+    assert f"key {FINGERPRINT}: it is not at hand, so 2 bodies could not be looked into" in without.stdout
+    daemon.configure(BOTH + RULES)
+    assert "nothing is wrong" in daemon.smtpctl("verify", "--repair")
+
+
 def test_a_key_is_changed_by_a_reload_while_mail_waits(daemon: Daemon) -> None:
     send(daemon, "bob@away.example", MESSAGE)
     daemon.configure(BOTH.replace("queue.key", "other.key").rstrip() + ' old "/etc/smtpd/queue.key"\n' + RULES)
@@ -101,7 +116,9 @@ def test_mail_waits_for_its_key_and_goes_on_with_it(daemon: Daemon) -> None:
     wait_for(lambda: daemon.queue()[0]["state"] == "held", "the envelope to be held")
     (envelope,) = daemon.queue()
     assert envelope["error"] == f"sealed with key {FINGERPRINT}, which this daemon does not have"
-    assert f"1 messages are sealed with key {FINGERPRINT}" in daemon.smtpctl("show", "status")
+    assert f"messages that wait for key {FINGERPRINT}, which this daemon does not have: 1\n" in daemon.smtpctl(
+        "show", "status"
+    )
     assert delivered(daemon) == []
     daemon.configure('queue encryption old "/etc/smtpd/queue.key"\n' + RULES)
     daemon.reload()

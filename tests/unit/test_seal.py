@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spool.bodies import checksum, open_small
@@ -62,6 +62,7 @@ def test_a_body_of_any_number_of_frames_comes_back(way: Sealing, size: int) -> N
 
 
 @every_way
+@settings(max_examples=20)
 @given(cuts=st.lists(st.integers(0, 3 * FRAME), max_size=8))
 def test_the_pieces_in_which_it_came_make_no_difference(way: Sealing, cuts: list[int]) -> None:
     content = mail(3 * FRAME)
