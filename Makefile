@@ -2,6 +2,7 @@
 # make test   lint, types and every test
 # make reliability  the scorecard: crashes, power cuts, faults, clocks ..., each promise with the cases that were tried
 # make fuzz   ten minutes of spoilt configurations against the parser
+# make bench-million  what a queue of a million costs, beside an empty one
 # make fmt    let ruff format what you changed
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PARALLEL ?= 2
 
-.PHONY: run test lint types check fmt bench fuzz reliability clean
+.PHONY: run test lint types check fmt bench bench-million fuzz reliability clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +44,10 @@ fmt: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python -m bench
+
+# Some ten minutes.
+bench-million: $(VENV)/ready
+	$(BIN)/python -m bench.million
 
 # SECONDS is the shell's own, so this one is called otherwise.
 FUZZ_SECONDS ?= 600

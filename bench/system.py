@@ -42,13 +42,29 @@ class System:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start it, and wait until it greets."""
         log = (self.root / "log").open("wb")
         self._process = subprocess.Popen([BIN / "smtpd", "-d", "--root", self.root], stdout=log, stderr=log)
         log.close()
         self._wait_for_greeting()
         if self._paused:
             self.smtpctl("pause", self._paused)
-        return self
+
+    def kill(self) -> None:
+        """End it as a power failure would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(PATIENCE)
+
+    def remove(self) -> None:
+        """Remove its folder, and end it if it runs."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+        shutil.rmtree(self.root)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
