@@ -176,7 +176,8 @@ class DropReader:
         try:
             await replay(self._house, dropped, name)
         except Unfinished:
-            if self._clock.wall() - dropped.modified > UNFINISHED_AGE and not dropped.is_written():
+            # In either direction: the clock may have been set back since.
+            if abs(self._clock.wall() - dropped.modified) > UNFINISHED_AGE and not dropped.is_written():
                 raise Unfit("it was never finished") from None
             self._waiting.put_off(name, self._clock.boottime_ms(), LAST_UNFINISHED_DELAY)
             return False

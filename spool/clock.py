@@ -1,11 +1,12 @@
 """Spool time: the time that queued mail lives by.
 
 Within one boot it is CLOCK_BOOTTIME (it counts on through suspend, and no clock setting moves it) plus an offset kept in
-the database; across boots the wall clock's difference if that is positive, else nothing. So an RTC of 1970 expires nothing
-and a jump of the wall clock moves no retry. Wall time is for people.
+the database; across boots the wall clock's difference if that is positive, else nothing, and at most `MAX_GAP`. So an RTC of
+1970 or of the next century expires nothing, and a jump of the wall clock moves no retry. Wall time is for people.
 
-Guarantees: `SpoolClock.now` never goes back, within a boot and across boots. Spool time starts as the wall time of the day
-the spool was made, so that its numbers can be read.
+Guarantees: `SpoolClock.now` never goes back within a boot, nor across boots behind the last `TimeMark`, which is a minute
+old at most, and the ``floor``, the last of the history. Spool time starts as the wall time of the day the spool was made, so
+that its numbers can be read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
+
+#: Milliseconds that a machine which was off counts as, at most: a wall clock that is wrong by years after a boot must end no
+#: mail and no history. Mail that waited through a longer time off is tried for as long as it would have been after a day.
+MAX_GAP: Final = 24 * 3600 * 1000
+#: Milliseconds that the history can go on after the last mark, generously: the spool keeps one every minute.
+MAX_UNMARKED: Final = 10 * 60 * 1000
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -60,17 +67,21 @@ class TimeMark:
 class SpoolClock:
     """Spool time on top of a `Clock`, continued from the last `TimeMark` of an earlier process."""
 
-    def __init__(self, clock: Clock, last: TimeMark | None) -> None:
+    def __init__(self, clock: Clock, last: TimeMark | None, floor: int = 0) -> None:
         self.clock = clock
         self._boot_id = clock.boot_id()
-        self._offset = self._resume(last) - clock.boottime_ms()
+        #: The end of another boot, when there was one.
+        self._before = last if last is not None and last.boot_id != self._boot_id else None
+        self._offset = self._resume(last, floor) - clock.boottime_ms()
 
-    def _resume(self, last: TimeMark | None) -> int:
+    def _resume(self, last: TimeMark | None, floor: int) -> int:
         if last is None:
             return int(self.clock.wall() * 1000)
         if last.boot_id == self._boot_id:
             return last.spool_ms + max(0, self.clock.boottime_ms() - last.boottime_ms)
-        return last.spool_ms + max(0, int((self.clock.wall() - last.wall) * 1000))
+        gap = min(int((self.clock.wall() - last.wall) * 1000), MAX_GAP)
+        recorded = min(floor, last.spool_ms + MAX_UNMARKED)
+        return max(last.spool_ms + gap, last.spool_ms, recorded)
 
     def now(self) -> int:
         """Spool time in milliseconds."""
@@ -81,5 +92,10 @@ class SpoolClock:
         return TimeMark(self._boot_id, self.clock.boottime_ms(), self.clock.wall(), self.now())
 
     def wall_at(self, spool_ms: int) -> float:
-        """The wall time (seconds since 1970) that people should read for a spool time."""
+        """The wall time (seconds since 1970) that people should read for a spool time.
+
+        What happened before this boot is told by the wall clock of the boot before, whatever has become of it since.
+        """
+        if self._before is not None and spool_ms <= self._before.spool_ms:
+            return self._before.wall + (spool_ms - self._before.spool_ms) / 1000
         return self.clock.wall() + (spool_ms - self.now()) / 1000

@@ -35,7 +35,7 @@ from spool.lane import Lane, LaneStatus
 from spool.lock import SpoolLock
 from spool.message import Message
 from spool.migrations import version_of
-from spool.opening import database_path, last_mark
+from spool.opening import database_path, last_mark, last_record
 from spool.reading import read_rows
 from spool.report import ReportLine
 from spool.rows import STATES, CorruptRow, Row, read_message
@@ -71,7 +71,7 @@ class QueueReader:
         self._one_call = threading.Lock()
         self._bodies = bodies or BodyFiles(spool_dir, SystemOps())
         self._connection = _connect(database_path(spool_dir))
-        self.clock = clock or SpoolClock(SystemClock(), last_mark(self._connection))
+        self.clock = clock or SpoolClock(SystemClock(), last_mark(self._connection), last_record(self._connection))
 
     @classmethod
     def beside(cls, spool_dir: str, clock: SpoolClock, bodies: BodyFiles | None = None) -> QueueReader:

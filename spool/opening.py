@@ -105,7 +105,7 @@ def _open(spool_dir: str, lock: SpoolLock, clock: Clock, ops: Ops) -> OpenSpool:
     try:
         reserve = Reserve(spool_dir, ops)
         was_clean = _make_ready(connection, reserve, ops)
-        store = Store(connection, bodies, SpoolClock(clock, last_mark(connection)), reserve)
+        store = Store(connection, bodies, SpoolClock(clock, last_mark(connection), last_record(connection)), reserve)
         _commit(store, _begin)
         instance = read_fact(connection, "instance")
         return OpenSpool(store, lock, instance, was_clean)
@@ -158,12 +158,12 @@ def _begin(tx: Transaction) -> None:
     write_fact(tx, "start", str(start))
     write_fact(tx, "clean", "0")
     recover(tx)
-    write_mark(tx)
+    tx.mark()
 
 
 def _end(tx: Transaction) -> None:
     write_fact(tx, "clean", "1")
-    write_mark(tx)
+    tx.mark()
 
 
 def _commit(store: Store, piece: Callable[[Transaction], None]) -> None:
@@ -172,16 +172,16 @@ def _commit(store: Store, piece: Callable[[Transaction], None]) -> None:
         raise result
 
 
-def write_mark(tx: Transaction) -> None:
-    """Keep this moment, for spool time to go on from."""
-    mark = tx.clock.mark()
-    tx.execute(SQL["set_time_mark"], (mark.boot_id, mark.boottime_ms, mark.wall, mark.spool_ms))
-
-
 def last_mark(connection: sqlite3.Connection) -> TimeMark | None:
     """The moment that was kept last; None in a new spool."""
     row = connection.execute(SQL["get_time_mark"]).fetchone()
     return TimeMark(*row) if row else None
+
+
+def last_record(connection: sqlite3.Connection) -> int:
+    """The latest spool time in the history, which the last mark may not have seen; 0 without a history."""
+    row = connection.execute(SQL["last_ended"]).fetchone()
+    return int(row[0]) if row else 0
 
 
 def write_fact(tx: Transaction, name: str, value: str) -> None:

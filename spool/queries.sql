@@ -13,6 +13,9 @@ DELETE FROM meta WHERE name = ?;
 -- name: get_time_mark
 SELECT boot_id, boottime_ms, wall, spool_ms FROM time_mark WHERE id = 1;
 
+-- name: last_ended
+SELECT ended FROM attempt WHERE id = (SELECT max(id) FROM attempt);
+
 -- name: set_time_mark
 INSERT OR REPLACE INTO time_mark (id, boot_id, boottime_ms, wall, spool_ms) VALUES (1, ?, ?, ?, ?);
 

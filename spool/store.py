@@ -34,12 +34,25 @@ SQL: Final = load("queries.sql")
 
 #: Lanes whose ids are remembered; more are looked up again.
 LANES_REMEMBERED: Final = 10_000
+#: Milliseconds after the last mark of time from which on every transaction takes one along.
+MARK_AFTER: Final = 60_000
 
 
 class Transaction:
     """The open transaction, as a piece of work sees it."""
 
-    __slots__ = ("_lane_ids", "bodies", "clock", "connection", "execute", "lanes", "made_due", "messages", "now")
+    __slots__ = (
+        "_lane_ids",
+        "bodies",
+        "clock",
+        "connection",
+        "execute",
+        "lanes",
+        "made_due",
+        "marked",
+        "messages",
+        "now",
+    )
 
     def __init__(self, store: Store) -> None:
         self.connection = store.connection
@@ -54,7 +67,15 @@ class Transaction:
         self.messages: set[int] = set()
         #: Whether the scheduler has something new to look at.
         self.made_due = False
+        #: Whether this moment is kept.
+        self.marked = False
         self._lane_ids = store.lane_ids
+
+    def mark(self) -> None:
+        """Keep this moment, for spool time to go on from."""
+        mark = self.clock.mark()
+        self.execute(SQL["set_time_mark"], (mark.boot_id, mark.boottime_ms, mark.wall, mark.spool_ms))
+        self.marked = True
 
     def lane_id(self, lane: Lane) -> int:
         """The id of a lane, made when there is none."""
@@ -104,6 +125,8 @@ class Store:
         self.reserve = reserve
         self.ops = bodies.ops
         self.lane_ids: dict[Lane, int] = {}
+        #: The last moment that is kept.
+        self._marked_at = clock.now()
 
     def run(self, pieces: Sequence[Piece], outcomes: int = 0) -> Done:
         """Do all of ``pieces``, of which the first ``outcomes`` settle what is in flight, and commit once.
@@ -168,6 +191,9 @@ class Store:
             transaction = Transaction(self)
             results = way(transaction, pieces)
             forgotten = transaction.finish()
+            # After a suspend the chore that does it is late: what is written now must not be the future after a crash.
+            if transaction.now - self._marked_at > MARK_AFTER and not transaction.marked:
+                transaction.mark()
             self.ops.reached(Instant.BEFORE_COMMIT)
             self.ops.commit(self.connection)
         except BaseException as error:
@@ -176,6 +202,8 @@ class Store:
             if blamed is not None:
                 raise blamed from error
             raise
+        if transaction.marked:
+            self._marked_at = transaction.now
         self.ops.reached(Instant.AFTER_COMMIT)
         for file in forgotten:
             self.bodies.remove(file)

@@ -20,7 +20,6 @@ from typing import Final
 from spool.database import PAGE_SIZE, WAL_KEPT, blame_database
 from spool.errors import SpoolLost
 from spool.instants import Instant
-from spool.opening import write_mark
 from spool.orphans import OrphanSweep
 from spool.store import SQL, Piece, Store, Transaction
 
@@ -150,7 +149,7 @@ class Upkeep:
             return 0
 
     def _mark(self) -> float:
-        self._run(write_mark)
+        self._run(Transaction.mark)
         return MARK_EVERY
 
     def _refill_reserve(self) -> float:

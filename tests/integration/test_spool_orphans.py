@@ -180,6 +180,19 @@ def test_the_history_is_kept_seven_days(
     assert attempts(opened) == 3
 
 
+@pytest.mark.reliability("3 time")
+def test_a_boot_with_a_clock_a_year_ahead_costs_no_history_of_the_last_days(tmp_path: Path, ops: FaultyOps) -> None:
+    clock = HandClock()
+    opened = open_spool(str(tmp_path), clock, ops)
+    remember(opened, 4, opened.store.clock.now())
+    clock.advance(5 * DAY)
+    close_spool(opened)
+    opened = open_spool(str(tmp_path), HandClock(1000, clock.wall_s + 366 * DAY / 1000, "boot-2"), ops)
+    Watch(opened, tmp_path).pass_time(200)
+    assert attempts(opened) == 4
+    close_spool(opened)
+
+
 def test_the_history_has_a_bound_whatever_its_age(
     opened: OpenSpool, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,7 +277,7 @@ def test_an_orphan_that_cannot_be_moved_stops_no_other(opened: OpenSpool, ops: F
 
 def test_a_chore_that_fails_is_tried_again(opened: OpenSpool, watch: Watch, ops: FaultyOps, clock: HandClock) -> None:
     watch.pass_time(upkeep.MARK_EVERY - 1)
-    clock.advance(DAY)
+    clock.advance(50_000)
     ops.spoil("commit", lambda: sqlite_error("SQLITE_FULL"), times=2)
     watch.pass_time(2)
     assert last_mark(opened.store.connection) != opened.store.clock.mark()
