@@ -1,7 +1,8 @@
 """What is tried together: of claimed envelopes, the batches that a delivery gets.
 
-A relay gets one message with those of its envelopes that were claimed together; a user's mailbox gets several messages under
-one lock. The order of the claim, which is by due time, is kept.
+A relay and an LMTP server get one message with those of its envelopes that were claimed together, so that what they say is
+recorded before the next; a user's mailbox gets several messages under one lock. The order of the claim, which is by due
+time, is kept.
 
 Guarantees: every claimed envelope is in exactly one batch, and none is larger than its bounds (a single message may be).
 """
@@ -44,7 +45,9 @@ def make_batches(lane: Lane, action: AnyAction | None, claimed: Sequence[Claimed
     match action:
         case Relay():
             groups = _by_message(claimed)
-        case Mbox() | Maildir() | Lmtp():
+        case Lmtp():
+            groups = _bounded(claimed, _ALONE) if leads_to_command(lane.key) else _by_message(claimed)
+        case Mbox() | Maildir():
             groups = _bounded(claimed, _ALONE if leads_to_command(lane.key) else _MAILBOX)
         case Command() | ForwardOnly() | ExpandOnly() | None:
             groups = _bounded(claimed, _ALONE)

@@ -105,6 +105,21 @@ async def test_the_servers_answer_to_a_recipient_is_the_outcome(
     assert not outcome.stage.closes_lane
 
 
+@pytest.mark.reliability("4 local once")
+async def test_what_a_server_took_without_a_word_is_given_again_to_the_octet(
+    client: LmtpClient, server: RecordingSink
+) -> None:
+    server.on("dot", Act(b"", cut=True))
+    one = claimed("bob", recipient="list@example.org")
+    (outcome,) = await outcomes(client, to(server), one)
+    assert isinstance(outcome, Deferred)
+    assert "sent, no reply seen" in outcome.reply.text
+    (outcome,) = await outcomes(client, to(server), one)
+    assert isinstance(outcome, Delivered)
+    first, again = server.messages
+    assert (again.raw, again.mail, again.rcpts) == (first.raw, first.mail, first.rcpts)
+
+
 @pytest.mark.parametrize("destination", ["127.0.0.1:1", "/no/such/socket", "[::1]:1"])
 async def test_a_server_that_is_not_there_closes_the_lane(client: LmtpClient, destination: str) -> None:
     results = await outcomes(

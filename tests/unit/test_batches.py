@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from policy.config import AnyAction, Command, Maildir, Mbox, Relay
+from policy.config import AnyAction, Command, Lmtp, Maildir, Mbox, Relay
 from scheduler.batches import MAX_MESSAGES, MAX_OCTETS, MAX_RECIPIENTS, make_batches, octets_in_memory
 from spool.bodies import LargeBody
 from spool.files import SystemOps
@@ -35,6 +35,12 @@ def test_a_transaction_has_no_more_recipients_than_every_server_takes() -> None:
 def test_a_mailbox_gets_several_messages(action: AnyAction) -> None:
     several = [claimed(Claim(number, lane=LOCAL)) for number in range(1, 4)]
     assert names(make_batches(LOCAL, action, several)) == [["1.1", "2.1", "3.1"]]
+
+
+def test_an_lmtp_server_gets_one_message_with_its_envelopes() -> None:
+    several = [claimed(Claim(1, 1, lane=LOCAL)), claimed(Claim(2, lane=LOCAL)), claimed(Claim(1, 2, lane=LOCAL))]
+    batches = make_batches(LOCAL, Lmtp(name="local", destination="/socket"), several)
+    assert names(batches) == [["1.1", "1.2"], ["2.1"]]
 
 
 def test_a_mailbox_gets_a_bounded_number_of_messages() -> None:
