@@ -20,12 +20,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -55,7 +55,7 @@ from policy.tables.passwd import SystemUsers
 from policy.tables.table import Table
 from scheduler.limits import Traffic
 from scheduler.runner import Runner
-from spool.errors import SpoolError, SpoolInUse
+from spool.errors import SpoolError, SpoolFull, SpoolInUse, SpoolUnavailable
 from spool.layout import Layout
 from spool.listing import QueueReader
 from spool.seal import Sealing
@@ -64,6 +64,10 @@ from spool.writer import SpoolWriter
 #: Descriptors that the process may have: connections, deliveries, files. Not more, because some programs that are started
 #: close every number up to the limit.
 DESCRIPTORS: Final = 65536
+#: Seconds until something is tried again for which the spool could not be written.
+TRY_AGAIN: Final = 1.0
+
+T = TypeVar("T")
 
 _log: Final = logging.getLogger(__name__)
 
@@ -207,11 +211,12 @@ class Daemon:
             "mta": TrafficSwitch(self._runner, Traffic.RELAY),
             "smtp": IngressSwitch(self._ingress, self._drop),
         }
-        figures = Figures(reader, self._runner, self._ingress, self._drop, self._fingerprints, time.monotonic())
+        figures = Figures(spool, reader, self._runner, self._ingress, self._drop, self._fingerprints, time.monotonic())
         explainer = Explainer(self.config, decide, Ways(places, partial(Resolver.of_machine, places)), running=True)
         desk = Desk(spool, reader, self._runner, start.journal, self._parts, figures, explainer, self._tables)
         self._control = ControlServer(Commands(desk))
         self._stop = anyio.Event()
+        self._reloading = anyio.Lock()
 
     def config(self) -> Config:
         """The present configuration."""
@@ -234,11 +239,11 @@ class Daemon:
             everything.start_soon(self._end_when_lost)
             everything.start_soon(self._obey_signals, everything)
             everything.start_soon(self._control.serve, control)
+            everything.start_soon(self._unlock)
             async with anyio.create_task_group() as work:
                 await work.start(self._ingress.serve, self._openings)
                 work.start_soon(self._runner.run)
                 work.start_soon(self._drop.run)
-                work.start_soon(self._unlock)
                 ready()
                 await self._stop.wait()
                 self._ingress.stop()
@@ -253,7 +258,8 @@ class Daemon:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
                 if number is signal.SIGHUP:
-                    await self._reload()
+                    # Not here: a spool that cannot be written now must not keep the signal to stop from being heard.
+                    everything.start_soon(self._reload)
                 elif self._stop.is_set():
                     _log.warning("asked to stop twice: what is under way is broken off")
                     everything.cancel_scope.cancel()
@@ -262,14 +268,18 @@ class Daemon:
                     self._stop.set()
 
     async def _reload(self) -> None:
-        """Take a new configuration as a whole, or nothing of it."""
+        """Take a new configuration as a whole, or nothing of it; one reload at a time."""
+        async with self._reloading:
+            await self._take_configuration()
+
+    async def _take_configuration(self) -> None:
         tell_reloading()
         try:
             generation = await anyio.to_thread.run_sync(read_generation, self._source, self._ingress.listening)
             self._config = generation.config
             self._seal_with(generation.sealing)
             await self._ingress.reopen(generation.openings)
-            await self._runner.reconfigured()
+            await when_writable(self._runner.reconfigured)
             await self._unlock()
             _log.info("info: configuration reloaded")
         except GenerationRefused as error:
@@ -286,12 +296,25 @@ class Daemon:
 
     async def _unlock(self) -> None:
         """Let mail flow that was held for want of a key."""
-        if freed := await self._spool.unlock():
+        if freed := await when_writable(self._spool.unlock):
             _log.info("info: %d envelopes waited for their key, which is here now", freed)
 
     async def _end_when_lost(self) -> None:
         await self._spool.lost.wait()
         _end_at_once()
+
+
+async def when_writable(work: Callable[[], Awaitable[T]]) -> T:
+    """Do it as soon as the spool can be written; what keeps it from that is in the log already."""
+    while True:
+        try:
+            return await work()
+        except (SpoolFull, SpoolUnavailable):
+            pass
+        except ExceptionGroup as group:
+            if group.split((SpoolFull, SpoolUnavailable))[1] is not None:
+                raise
+        await anyio.sleep(TRY_AGAIN)
 
 
 def _end_at_once() -> NoReturn:

@@ -13,14 +13,16 @@ from control.printing import duration
 from ingress.drop import DropReader
 from ingress.listener import Ingress
 from scheduler.runner import Runner
-from spool.listing import QueueReader
+from spool.listing import DAMAGED_COUNTED, QueueReader
 from spool.state import State
+from spool.writer import SpoolWriter
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
     """Where the figures come from."""
 
+    spool: SpoolWriter
     reader: QueueReader
     runner: Runner
     ingress: Ingress
@@ -50,8 +52,14 @@ class Figures:
 
     def troubles(self) -> Iterator[str]:
         """What the operator should look at."""
+        yield from self.spool.troubles()
         if reason := self.runner.snapshot().trouble:
             yield f"nothing is delivered: {reason}"
+        for finding in self.spool.findings:
+            yield f"the database is damaged: {finding}; stop smtpd, and put a backup in its place"
+        if damaged := self.reader.damaged_count():
+            more = " or more" if damaged == DAMAGED_COUNTED else ""
+            yield f"{damaged}{more} envelopes are set aside as damaged: see smtpctl show queue; release or remove them"
         at_hand = self.fingerprints()
         for key, bodies in sorted(self.reader.keys().items()):
             if key not in at_hand:

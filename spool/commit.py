@@ -47,7 +47,7 @@ class Write(Job):
     body: str = ""
     octets: int = 0
     envelopes: int = 1
-    #: Whether it is an outcome, which goes first.
+    #: Whether it is an outcome or an operator's command, which go first, and get the reserve on a full disk.
     first: bool = False
     #: What to do with the result when nobody waits for it any more.
     unwanted: Callable[[Any], None] | None = None

@@ -48,6 +48,8 @@ from spool.tally import Tally, count_window
 
 #: Envelopes in a page: some milliseconds of work, half a megabyte.
 PAGE: Final = 500
+#: Damaged envelopes that are counted: beyond that nobody wants to know how many exactly.
+DAMAGED_COUNTED: Final = 1_000
 #: Attempts that are shown of one message: a bound on what a loop can leave behind.
 ATTEMPTS_SHOWN: Final = 10_000
 #: KiB of pages that a reader keeps in memory.
@@ -131,6 +133,12 @@ class QueueReader:
     def damaged(self) -> Iterator[Entry]:
         """What was set aside."""
         return self._by_row("damaged_page")
+
+    def damaged_count(self) -> int:
+        """How many were set aside, counted to `DAMAGED_COUNTED`."""
+        with self._looking() as connection:
+            count: int = connection.execute(SQL["count_damaged"], (DAMAGED_COUNTED,)).fetchone()[0]
+            return count
 
     def reports(self) -> Iterator[Entry]:
         """Reports to senders that wait or are under way."""

@@ -399,3 +399,6 @@ DELETE FROM envelope WHERE message = (SELECT id FROM message WHERE name = ?);
 
 -- name: forget_message
 DELETE FROM message WHERE name = ?;
+
+-- name: count_damaged
+SELECT count(*) FROM (SELECT 1 FROM envelope WHERE state > 1 AND state = 3 LIMIT ?);

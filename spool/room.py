@@ -6,12 +6,11 @@ programs fill disks too; and a file that nobody needs is given up when an outcom
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from typing import Final
 
-from spool.errors import SpoolFull, blame
+from spool.errors import blame
 from spool.files import Ops, Space
 
 #: Octets of the reserve: thousands of outcomes; on a small file system the same part of it as the floor.
@@ -34,14 +33,13 @@ class RoomGauge:
         self._looked_at = float("-inf")
         self._complaint = ""
 
-    def require(self) -> None:
-        """Raise `SpoolFull` when too little is left."""
+    def complaint(self) -> str:
+        """What is wrong when too little is left, or empty; raises `SpoolUnavailable` when nobody can tell."""
         now = time.monotonic()
         if now - self._looked_at >= HOLDS:
             self._looked_at = now
             self._complaint = self._look()
-        if self._complaint:
-            raise SpoolFull(errno.ENOSPC, self._complaint)
+        return self._complaint
 
     def _look(self) -> str:
         try:

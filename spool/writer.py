@@ -9,8 +9,10 @@ Failure: as `spool.door` says; `SpoolWriter.open` raises `SpoolInUse`, `SpoolToo
 from __future__ import annotations
 
 import asyncio
+import errno
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,8 +24,8 @@ from spool import lanes as lane_table
 from spool.bodies import BodyWriter
 from spool.checkup import Checkup
 from spool.clock import Clock, SpoolClock, SystemClock
-from spool.commit import Answer, Committer, Read, Stop, Write
-from spool.errors import SpoolLost, SpoolUnavailable, UnknownEnvelope
+from spool.commit import Answer, Committer, Job, Read, Stop, Write
+from spool.errors import SpoolFull, SpoolLost, SpoolUnavailable, UnknownEnvelope
 from spool.files import Ops, SystemOps
 from spool.filter import Filter
 from spool.ids import EnvelopeId, MessageId
@@ -41,6 +43,7 @@ from spool.seal import Sealing
 from spool.selection import Selection
 from spool.settlement import Settlement
 from spool.store import Transaction
+from spool.troubles import Troubles
 from spool.upkeep import Upkeep
 
 T = TypeVar("T")
@@ -56,6 +59,7 @@ class SpoolWriter:
         #: Which bodies are being written.
         self.bodies = spool.store.bodies
         self._loop = asyncio.get_running_loop()
+        self._troubles = Troubles(spool_dir)
         self._room = RoomGauge(spool_dir, spool.store.ops)
         self._listeners: list[Callable[[], None]] = []
         self._closed: asyncio.Future[None] | None = None
@@ -117,7 +121,7 @@ class SpoolWriter:
     async def new_body(self, message: MessageId) -> BodyWriter:
         """A file for a large body."""
         self._require_open()
-        self._room.require()
+        self._require_room()
         # Not in a thread: a caller that is cancelled while it waits could neither use nor abandon it.
         return BodyWriter(self.bodies, message)
 
@@ -135,7 +139,7 @@ class SpoolWriter:
         if file:
             self.bodies.hand_over(file)
         try:
-            self._room.require()
+            self._require_room()
             self._put(job)
         except Exception:
             self.bodies.discard(job.body)
@@ -195,7 +199,7 @@ class SpoolWriter:
 
     async def repair(self, finding: Finding) -> bool:
         """Do what can be done about it."""
-        return await self._write(lambda tx: repair(tx, finding))
+        return await self._write(lambda tx: repair(tx, finding), first=True)
 
     async def expire(self, lane_id: int, at: int) -> int:
         """End what waits beyond its deadline."""
@@ -252,7 +256,7 @@ class SpoolWriter:
         return changed
 
     async def _select_step(self, rest: selected.Range, handler: selected.Handler) -> selected.Step:
-        return await self._write(lambda tx: selected.step(tx, rest, handler))
+        return await self._write(lambda tx: selected.step(tx, rest, handler), first=True)
 
     # -- lanes --------------------------------------------------------------------------------------------------------
 
@@ -262,11 +266,11 @@ class SpoolWriter:
 
     async def pause_lane(self, lane_id: int) -> None:
         """Nothing of this lane is claimed."""
-        await self._write(lambda tx: lane_table.pause(tx, lane_id, True))
+        await self._write(lambda tx: lane_table.pause(tx, lane_id, True), first=True)
 
     async def resume_lane(self, lane_id: int) -> None:
         """The end of `pause_lane`."""
-        await self._write(lambda tx: lane_table.pause(tx, lane_id, False))
+        await self._write(lambda tx: lane_table.pause(tx, lane_id, False), first=True)
 
     async def park_lane(self, lane_id: int, reason: str) -> None:
         """Nothing of this lane is claimed: the configuration has lost its action."""
@@ -299,7 +303,7 @@ class SpoolWriter:
 
     async def remember(self, name: str, value: str) -> None:
         """Keep a small fact beyond a restart; empty forgets it."""
-        await self._write(lambda tx: opening.write_fact(tx, f"runner.{name}", value))
+        await self._write(lambda tx: opening.write_fact(tx, f"runner.{name}", value), first=True)
 
     async def recall(self, name: str) -> str:
         """What `remember` kept; empty when nothing."""
@@ -326,6 +330,18 @@ class SpoolWriter:
         self._require_open()
         self._committer.put(job)
 
+    def troubles(self) -> list[str]:
+        """What keeps mail from being accepted or settled now, each a sentence with what to do."""
+        with suppress(SpoolFull, SpoolUnavailable):
+            self._require_room()
+        return self._troubles.now()
+
+    def _require_room(self) -> None:
+        complaint = self._room.complaint()
+        self._troubles.short_of_room(complaint)
+        if complaint:
+            raise SpoolFull(errno.ENOSPC, complaint)
+
     def _require_open(self) -> None:
         if self.lost.is_set():
             raise SpoolLost("the spool was lost")
@@ -343,6 +359,7 @@ class SpoolWriter:
         if self._committer.lost:
             self.lost.set()
         for job, result in answers:
+            self._notice(job, result)
             future = job.future
             if not future.done():
                 if isinstance(result, Exception):
@@ -354,6 +371,12 @@ class SpoolWriter:
         if made_due:
             for listener in self._listeners:
                 listener()
+
+    def _notice(self, job: Job, result: object) -> None:
+        if isinstance(result, SpoolFull | SpoolUnavailable):
+            self._troubles.failed(result)
+        elif isinstance(job, Write) and not isinstance(result, Exception):
+            self._troubles.worked()
 
     def _take_back(self, claimed: list[Claimed]) -> None:
         """Claimed for somebody who is gone."""
