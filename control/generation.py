@@ -86,6 +86,8 @@ def open_generation(source: Source, config: Config, listening: Collection[Place]
     sealing = Sealing()
     try:
         sealing = sealing_of(config, source.asked)
+        # What that takes is loaded now, not when the first mail waits for it.
+        sealing.begin("")
     except KeyUnusable as error:
         reasons.append(str(error))
     for listener in config.listeners:

@@ -35,6 +35,7 @@ from delivery.recruits import Recruit, Recruiter
 from delivery.trouble import mailbox_trouble
 from delivery.wire import Hangup
 from policy.forward import ForwardAnswer, ForwardDeferred
+from spool.bodies import LargeBody
 from spool.outcome import Stage
 
 #: Processes without work that are kept: each costs some 3 MB.
@@ -60,6 +61,7 @@ class Agent:
         self.who = who
         self.pid = recruit.pid
         self.pidfd = recruit.pidfd
+        self.opens = recruit.opens
         self._wire = recruit.wire
         self._lock = threading.Lock()
         self._is_at_work = False
@@ -185,10 +187,11 @@ class AgentHands:
     async def _make(self, who: Identity, deposits: Sequence[Deposit]) -> list[Result]:
         if any(isinstance(one.method, ToMbox) for one in deposits):
             who = await to_thread.run_sync(prepare_mailboxes, self._mail_dir, who, deposits, limiter=self._limiter)
-        while (kept := self._kept(who)) is not None:
+        opens = any(isinstance(one.body, LargeBody) and one.body.opening for one in deposits)
+        while (kept := self._kept(who, opens)) is not None:
             with suppress(NotBegun):
                 return await self._work(kept, deposits)
-        return await self._work(await self._start(who, self._limiter), deposits)
+        return await self._work(await self._start(who, self._limiter, opens), deposits)
 
     async def look(self, who: Identity) -> ForwardAnswer:
         """See `Eyes`."""
@@ -231,15 +234,15 @@ class AgentHands:
         self._rest(agent)
         return results
 
-    def _kept(self, who: Identity) -> Agent | None:
-        agent = next((agent for agent in self._idle if agent.who == who), None)
+    def _kept(self, who: Identity, opens: bool = False) -> Agent | None:
+        agent = next((agent for agent in self._idle if agent.who == who and agent.opens >= opens), None)
         if agent is not None:
             self._idle.pop(agent).cancel()
         return agent
 
-    async def _start(self, who: Identity, limiter: CapacityLimiter) -> Agent:
+    async def _start(self, who: Identity, limiter: CapacityLimiter, opens: bool = False) -> Agent:
         with anyio.CancelScope(shield=True):
-            recruit = await to_thread.run_sync(self._recruiter.recruit, who, limiter=limiter)
+            recruit = await to_thread.run_sync(self._recruiter.recruit, who, opens, limiter=limiter)
         agent = Agent(who, recruit)
         self._running.add(agent)
         asyncio.get_running_loop().add_reader(agent.pidfd, self._has_ended, agent)

@@ -33,7 +33,6 @@ def main(arguments: Sequence[str], ops: Ops) -> int:
     (descriptor,) = arguments
     # Nobody asks how an agent ended; ignored, it leaves no zombie.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    prepare_to_open()
     gc.freeze()
     with closing(Wire(socket.socket(fileno=int(descriptor)))) as control, suppress(Hangup):
         while True:
@@ -43,6 +42,9 @@ def main(arguments: Sequence[str], ops: Ops) -> int:
 
 
 def _fork(control: Wire, order: dict[str, Any], end: int, ops: Ops) -> None:
+    if order["opens"]:
+        # Once for all agents from here on; one that has become its user may not be able to read our libraries.
+        prepare_to_open()
     try:
         pid = os.fork()
     except OSError as error:

@@ -33,6 +33,8 @@ class Recruit:
     pid: int
     pidfd: int
     wire: Wire
+    #: Whether it can open sealed bodies.
+    opens: bool
 
 
 class Recruiter:
@@ -44,17 +46,20 @@ class Recruiter:
         self._nursery: subprocess.Popen[bytes] | None = None
         self._control: Wire | None = None
 
-    def recruit(self, who: Identity) -> Recruit:
-        """An agent for that user. Blocks for a fork; the first time for the start of the nursery."""
+    def recruit(self, who: Identity, opens: bool = False) -> Recruit:
+        """An agent for that user, who can open sealed bodies if it ``opens``.
+
+        Blocks for a fork; the first time for the start of the nursery.
+        """
         with self._lock:
             if self._control is not None:
                 try:
-                    return _order(self._control, who)
+                    return _order(self._control, who, opens)
                 except (Hangup, TimeoutError):
                     self._end()
             self._control = self._start()
             try:
-                return _order(self._control, who)
+                return _order(self._control, who, opens)
             except (Hangup, TimeoutError) as error:
                 self._end()
                 raise OSError(None, "the nursery ended at once") from error
@@ -96,16 +101,16 @@ class Recruiter:
             self._nursery = None
 
 
-def _order(control: Wire, who: Identity) -> Recruit:
+def _order(control: Wire, who: Identity, opens: bool) -> Recruit:
     near, far = socket.socketpair()
     try:
         with far:
-            order = {"name": who.name, "uid": who.uid, "gid": who.gid, "groups": who.groups}
+            order = {"name": who.name, "uid": who.uid, "gid": who.gid, "groups": who.groups, "opens": opens}
             control.send_json(order, far.fileno())
         answer = control.receive_json()
         if "pid" not in answer:
             raise OSError(None, str(answer.get("trouble")))
-        return Recruit(answer["pid"], control.take_descriptor(), Wire(near))
+        return Recruit(answer["pid"], control.take_descriptor(), Wire(near), opens)
     except BaseException:
         near.close()
         raise

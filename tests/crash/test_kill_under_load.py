@@ -1,8 +1,9 @@
 """Kills under load: nothing acknowledged is lost, local mail arrives once, relayed mail nearly so.
 
 One long scene, played once; each test looks at one thing that it left behind. Twenty sessions send small and large messages,
-half to a Maildir and half through a relay to a sink, until the daemon dies of SIGKILL; after some such cycles it may deliver
-all that is left, and what arrived is compared with what was promised.
+half to a Maildir and half through a relay to a sink, until the daemon dies of SIGKILL; each start seals what it accepts in
+another way than the one before. After some such cycles it may deliver all that is left, and what arrived is compared with
+what was promised.
 """
 
 from __future__ import annotations
@@ -63,8 +64,21 @@ class Aftermath:
         return sum(self.at_sink.values()) - len(self.at_sink)
 
 
-def _configuration(sink: int) -> str:
+#: How waiting mail is sealed, start by start: keys change while it is queued.
+SEALING = (
+    "",
+    "queue compression zstd\n",
+    'queue encryption "/etc/smtpd/one.key" old "/etc/smtpd/two.key"\n',
+    'queue compression gzip\nqueue encryption "/etc/smtpd/two.key" old "/etc/smtpd/one.key"\n',
+)
+OPENING = 'queue encryption old { "/etc/smtpd/one.key" "/etc/smtpd/two.key" }\n'
+KEYS = {"one.key": "1" * 64, "two.key": "2" * 64}
+
+
+def _configuration(sink: int, start: int) -> str:
+    sealing = SEALING[start % len(SEALING)]
     return (
+        f"{sealing if 'encryption' in sealing else sealing + OPENING}"
         'listen on "127.0.0.1" port $port\n'
         'action "in" maildir "/Maildir"\n'
         f'action "out" relay host "smtp://127.0.0.1:{sink}"\n'
@@ -82,9 +96,10 @@ async def _play(root: Path, rounds: int) -> Aftermath:
     aftermath = Aftermath()
     moments = random.Random(SEED)
     async with RecordingSink() as sink:
-        daemon = Daemon(root, _configuration(sink.port), arguments=("-d",))
+        daemon = Daemon(root, _configuration(sink.port, 0), arguments=("-d",), tables=KEYS)
         for number in range(rounds):
             for kill in range(KILLS):
+                daemon.configure(_configuration(sink.port, kill))
                 await _cycle(daemon, aftermath, f"{number}.{kill}", moments.uniform(0.05, 0.6))
             await anyio.to_thread.run_sync(_drain, daemon)
             _take_stock(root / "Maildir/new", sink, aftermath)

@@ -208,10 +208,14 @@ async def test_a_sealed_body_reaches_an_agent_that_has_no_key_but_its_own(
         (ToMaildir(str(public / "home/Maildir"), "one"), body),
         (ToMaildir(str(public / "home/Maildir"), "two"), altered),
     ]
-    results = await make_hands().make(
-        GAMES, [deposit(method, each, number) for number, (method, each) in enumerate(to, 1)]
-    )
+    hands = make_hands()
+    # This one is kept; it has not loaded what opening takes, and as this user perhaps cannot.
+    assert isinstance(only(await hands.make(GAMES, maildir_deposits(public / "home/Maildir"))), Delivered)
+    results = await hands.make(GAMES, [deposit(method, each, number) for number, (method, each) in enumerate(to, 1)])
     assert [type(result) for result in results] == [Delivered, Damaged]
+    third = await hands.make(GAMES, [deposit(ToMaildir(str(public / "home/Maildir"), "three"), body, 3)])
+    assert isinstance(only(third), Delivered)
+    assert len(hands.running) == 2, "the one that can open it is kept, too"
     assert (public / "home/Maildir/new/one").read_bytes() == HEADER + octets.replace(b"\r\n", b"\n")
 
 
