@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -39,11 +40,19 @@ from tests.tools.million import Multitude, build
 from tests.tools.scorecard import Cases
 from tests.tools.spooled import DAY, LATER, Letter, put, record
 
-pytestmark = [pytest.mark.anyio, pytest.mark.reliability("8 a million"), pytest.mark.xdist_group("million")]
+#: A million takes its time to be made, and to be removed.
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.anyio,
+    pytest.mark.reliability("8 a million"),
+    pytest.mark.xdist_group("million"),
+]
 
 LIVE = Lane("live", "live.example")
 #: Instructions between two looks of the meter.
 GRAIN = 50
+#: Lines of a listing that are read.
+MOST_LINES = 200_000
 #: What SQLite may spend on an envelope that it looks at, with everything beside it.
 INSTRUCTIONS_EACH = 1_000
 CONFIGURATION = """
@@ -262,7 +271,7 @@ async def test_a_removal_by_filter_lets_mail_pass_and_gives_the_room_back(
     finally:
         sender.cancel()
     took = time.monotonic() - started
-    assert meter.instructions <= expected * 1_500 + size * 20 + len(accepts.times) * 3_000
+    assert meter.instructions <= expected * 1_500 + size * 60 + len(accepts.times) * 3_000
     assert accepts.longest_log <= WAL_KEPT + 2 * CHECKPOINT_OCTETS
     cases.tried(expected)
     cases.note(
@@ -337,7 +346,7 @@ def test_a_daemon_grows_little_and_answers_at_once(root: Path, tmp_path: Path, s
         cases.tried(4)
     grown = (kib[root] - kib[tmp_path / "none"]) >> 10
     cases.note(f"peak memory of the daemon grew by {grown} MiB")
-    assert lines == size
+    assert lines == min(size, MOST_LINES)
     assert grown < 64
 
 
@@ -349,7 +358,8 @@ def first_line(daemon: Daemon, *words: str) -> tuple[float, int]:
         assert process.stdout is not None
         lines = int(bool(process.stdout.readline()))
         took = time.monotonic() - started
-        lines += sum(1 for _ in process.stdout)
+        lines += sum(1 for _ in islice(process.stdout, MOST_LINES - lines))
+        process.stdout.close()
     assert process.returncode == 0
     return took, lines
 

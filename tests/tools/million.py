@@ -34,7 +34,7 @@ INSERT INTO message (
     id, name, sender_local, sender_domain, arrived, received_at, size, body_kind, envid, ret,
     address, host, helo, protocol, login, uid, checksum, file, last_ordinal
 )
-SELECT n, lower(printf('%08x%012x', n / 4000, n * 2654435761 % 281474976710656)), 'list' || n % 50, 'example.org',
+SELECT n, lower(printf('%08x%012x', n / 4000, n * 2654435761 % 281474976710656)), 'list' || (n % 50), 'example.org',
     :now - (n * 13 % 86400) * 1000, :wall - n * 13 % 86400, :size, 0, '', '',
     '192.0.2.1', 'client.example.org', 'client.example.org', 'ESMTP', '', NULL, :checksum, NULL, 1
 FROM series
