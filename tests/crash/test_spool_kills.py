@@ -24,7 +24,7 @@ from tests.tools.faults import files_in
 from tests.tools.kept import Told, assert_kept, assert_whole, look
 from tests.tools.spool_child import SEALS
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.reliability("1 instants")]
 
 ROOT = Path(__file__).parents[2]
 STRACE = shutil.which("strace")
