@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 
 from control.protocol import BackupRow, FindingRow
+from control.sealing import keys_at_hand
 from spool.backup import Backup, BackupStopped, Copied
 from spool.layout import Layout
 from spool.listing import QueueReader
@@ -49,6 +50,7 @@ async def back_up(reader: QueueReader, path: str) -> AsyncGenerator[BackupRow | 
 async def back_up_stopped(layout: Layout, path: str) -> AsyncGenerator[BackupRow | FindingRow]:
     """The same for a spool that no daemon has open."""
     with closing(QueueReader.stopped(layout.spool_dir)) as reader:
+        reader.open_with(keys_at_hand(layout))
         async with aclosing(back_up(reader, path)) as rows:
             async for row in rows:
                 yield row

@@ -88,6 +88,8 @@ def test_the_keys_of_the_configuration_open_a_stopped_spool(daemon: Daemon) -> N
     for envelope in (first, second):
         assert "merger" in daemon.smtpctl("show", "message", envelope["id"].partition(".")[0])
     assert "nothing is wrong" in daemon.smtpctl("verify")
+    backup = daemon.run("smtpctl", "backup", str(daemon.root / "copy"))
+    assert (backup.returncode, "not at hand" in backup.stdout + backup.stderr) == (0, False)
     daemon.configure(RULES)
     without = daemon.run("smtpctl", "verify", "--repair")
     assert f"key {FINGERPRINT}: it is not at hand, so 2 bodies could not be looked into" in without.stdout
@@ -133,6 +135,16 @@ def test_a_reload_with_a_key_that_cannot_be_used_changes_nothing(daemon: Daemon)
     send(daemon, "bob@away.example", MESSAGE)
     assert f"queue.key.{FINGERPRINT}=1" in daemon.smtpctl("show", "stats")
     assert daemon.stop() == 0
+
+
+def test_a_backup_holds_mail_as_it_was_sealed(daemon: Daemon) -> None:
+    for message in (MESSAGE, LARGE):
+        send(daemon, "bob@away.example", message)
+    copy = daemon.root / "copy"
+    daemon.smtpctl("backup", str(copy))
+    octets = b"".join(path.read_bytes() for path in copy.rglob("*") if path.is_file())
+    assert len(octets) > 10_000
+    assert b"merger" not in octets
 
 
 def test_the_key_is_never_in_the_log(daemon: Daemon) -> None:
