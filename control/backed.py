@@ -48,11 +48,11 @@ class Report:
 
 def backup_line(row: BackupRow) -> str:
     """What the copy holds, and how long it took."""
-    held = [_count(row.messages, "message"), _count(row.envelopes, "envelope"), _count(row.octets, "octet")]
+    held = [
+        printing.counted(row.messages, "message"),
+        printing.counted(row.envelopes, "envelope"),
+        printing.counted(row.octets, "octet"),
+    ]
     if row.drops:
-        held.append(f"{_count(row.drops, 'file')} of the drop")
+        held.append(f"{printing.counted(row.drops, 'file')} of the drop")
     return f"{row.path}: {', '.join(held)}, {row.seconds:.1f} seconds"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -22,6 +22,8 @@ import msgspec
 
 from control.backing import back_up
 from control.explaining import QuestionError
+from control.exporting import export
+from control.importing import House
 from control.journal import Journal, UnknownSubsystem
 from control.listings import Forbidden, ListingRequest, Viewer, rows
 from control.protocol import (
@@ -35,10 +37,13 @@ from control.protocol import (
     CountQueue,
     Done,
     Explain,
+    Export,
+    Import,
     Log,
     Pause,
     PauseLane,
     Refused,
+    RemoveThese,
     ShowAttempts,
     ShowLanes,
     ShowMessage,
@@ -53,11 +58,12 @@ from control.protocol import (
     Verify,
 )
 from control.verifying import verify
+from policy.config import Config
 from policy.explain import Explanation
 from policy.suggestion import did_you_mean
 from policy.tables.table import Table
 from spool.door import SpoolDoor
-from spool.errors import SpoolError, SpoolLost
+from spool.errors import SpoolError, SpoolLost, UnknownEnvelope
 from spool.filter import FilterError
 from spool.ids import IdSyntaxError
 from spool.lane import Lane
@@ -66,6 +72,8 @@ from spool.selection import Selection, select
 
 _log: Final = logging.getLogger(__name__)
 
+#: Pieces of an archive that are in memory, 1 MB.
+AT_A_TIME: Final = 16
 #: Seconds that nothing is claimed while envelopes are held or removed: enough for some thousand of them.
 LONGEST_STANDSTILL: Final = 0.5
 
@@ -127,6 +135,8 @@ class Desk:
     parts: Mapping[str, Switch]
     figures: Figures
     explainer: Explains
+    #: The present configuration.
+    config: Callable[[], Config]
     #: Those of the present configuration, by name.
     tables: Callable[[], Mapping[str, Table]]
 
@@ -177,6 +187,20 @@ class Commands:
                     async for row in self._backup(request):
                         yield row
                     yield Done()
+                case Export():
+                    _require_operator(viewer)
+                    leaving = export(self._desk.reader, request)
+                    while page := await anyio.to_thread.run_sync(_page, leaving, AT_A_TIME):
+                        for row in page:
+                            yield row
+                    yield Done()
+                case Import():
+                    _require_operator(viewer)
+                    async with aclosing(House(self._desk.spool, self._desk.config()).take(request.path)) as taken:
+                        async for row in taken:
+                            yield row
+                    _log.info("info: import %s", request.path)
+                    yield Done()
                 case Explain():
                     _require_operator(viewer, "aliases and the .forward files of others are private: ")
                     async for chunk in self._explanation(request):
@@ -219,6 +243,8 @@ class Commands:
         match request:
             case Change():
                 return await self._change(request)
+            case RemoveThese():
+                return await self._remove_these(request)
             case Pause():
                 await self._pause(request)
             case PauseLane():
@@ -250,6 +276,19 @@ class Commands:
         count = running.count()
         _log.info("info: %s %s: %d envelopes", request.verb, _chosen(request), count)
         return count
+
+    async def _remove_these(self, request: RemoveThese) -> int:
+        """Those that are not in flight, all in one commit."""
+        counts: list[int] = []
+
+        async def remove(name: str) -> None:
+            with suppress(UnknownEnvelope):
+                counts.append(await self._desk.spool.remove(select(name)))
+
+        async with anyio.create_task_group() as together:
+            for name in request.ids:
+                together.start_soon(remove, name)
+        return sum(counts)
 
     async def _update_table(self, name: str) -> None:
         tables = self._desk.tables()
@@ -316,8 +355,8 @@ def _require_operator(viewer: Viewer, because: str = "") -> None:
         raise Forbidden(f"{because}this is for root and for the daemon's own user")
 
 
-def _page(found: Iterator[AnyAnswer]) -> list[AnyAnswer]:
-    return list(islice(found, PAGE))
+def _page(found: Iterator[AnyAnswer], size: int = PAGE) -> list[AnyAnswer]:
+    return list(islice(found, size))
 
 
 def _find_lane(reader: QueueReader, lane: Lane) -> tuple[int, bool] | None:

@@ -213,7 +213,9 @@ class Daemon:
         }
         figures = Figures(spool, reader, self._runner, self._ingress, self._drop, self._fingerprints, time.monotonic())
         explainer = Explainer(self.config, decide, Ways(places, partial(Resolver.of_machine, places)), running=True)
-        desk = Desk(spool, reader, self._runner, start.journal, self._parts, figures, explainer, self._tables)
+        desk = Desk(
+            spool, reader, self._runner, start.journal, self._parts, figures, explainer, self.config, self._tables
+        )
         self._control = ControlServer(Commands(desk))
         self._stop = anyio.Event()
         self._reloading = anyio.Lock()

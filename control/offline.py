@@ -13,7 +13,7 @@ import anyio
 
 from control.client import ControlError, NotRunning, RequestRefused
 from control.listings import ListingRequest, Viewer, rows
-from control.protocol import AnyAnswer, ShowMessage
+from control.protocol import AnyAnswer, Export, ShowMessage
 from spool.errors import SpoolError, SpoolForbidden, SpoolInUse
 from spool.filter import FilterError
 from spool.ids import IdSyntaxError
@@ -62,6 +62,19 @@ def _tell(rows: Callable[[], AsyncGenerator[AnyAnswer]], tell: Callable[[AnyAnsw
 
 def ask_spool(layout: Layout, request: ListingRequest) -> Iterator[AnyAnswer]:
     """What the daemon would answer, but for its `Done`."""
+    return _asked(layout, isinstance(request, ShowMessage), lambda reader: rows(reader, request, Viewer()))
+
+
+def export_spool(layout: Layout, request: Export) -> Iterator[AnyAnswer]:
+    """The same for what leaves."""
+    from control.exporting import export
+
+    return _asked(layout, True, lambda reader: export(reader, request))
+
+
+def _asked(
+    layout: Layout, needs_keys: bool, answers: Callable[[QueueReader], Iterator[AnyAnswer]]
+) -> Iterator[AnyAnswer]:
     try:
         reader = QueueReader.stopped(layout.spool_dir)
     except SpoolForbidden:
@@ -72,11 +85,11 @@ def ask_spool(layout: Layout, request: ListingRequest) -> Iterator[AnyAnswer]:
     except SpoolError as error:
         raise ControlError(str(error)) from None
     try:
-        if isinstance(request, ShowMessage):
+        if needs_keys:
             from control.sealing import keys_at_hand
 
             reader.open_with(keys_at_hand(layout))
-        yield from rows(reader, request, Viewer())
+        yield from answers(reader)
     except (SpoolError, IdSyntaxError, FilterError) as error:
         raise RequestRefused(str(error)) from None
     finally:

@@ -95,6 +95,27 @@ class Backup(Request, frozen=True):
     path: Path
 
 
+class Export(Request, frozen=True):
+    """What an archive says of envelopes: for each message a `PackedRow`, its description and its body in `Chunk`s."""
+
+    id: Id
+    filter: Filter = ANY
+    #: Those that stand still alone, because they are to be removed afterwards.
+    standing: bool = False
+
+
+class Import(Request, frozen=True):
+    """Take the mail of an archive, a file whose ``path`` is absolute: `LeftRow`s, and last an `ImportedRow`."""
+
+    path: Path
+
+
+class RemoveThese(Request, frozen=True):
+    """Remove exactly these envelopes, those that are not in flight; `Done` says how many."""
+
+    ids: Annotated[tuple[Id, ...], msgspec.Meta(max_length=50)]
+
+
 class ShowStats(Request, frozen=True):
     """A `StatRow` for each figure."""
 
@@ -306,6 +327,33 @@ class BackupRow(Answer, frozen=True):
     is_made: bool = True
 
 
+class PackedRow(Answer, frozen=True):
+    """A message that leaves: `Chunk`s with that many octets of description, then of body, follow."""
+
+    message: str
+    envelopes: int
+    described: int
+    size: int
+
+
+class LeftRow(Answer, frozen=True):
+    """What was not exported or imported."""
+
+    subject: str
+    reason: str
+    #: Whether that is as it should be: it is there already, or in flight.
+    harmless: bool
+
+
+class ImportedRow(Answer, frozen=True):
+    """What was taken from an archive."""
+
+    messages: int
+    envelopes: int
+    octets: int
+    skipped: int
+
+
 class Chunk(Answer, frozen=True):
     """A piece of a message, or of an explanation."""
 
@@ -337,6 +385,9 @@ AnyRequest: TypeAlias = (
     | ShowStats
     | Verify
     | Backup
+    | Export
+    | Import
+    | RemoveThese
     | Change
     | Pause
     | PauseLane
@@ -355,6 +406,9 @@ AnyAnswer: TypeAlias = (
     | FindingRow
     | VerifiedRow
     | BackupRow
+    | PackedRow
+    | LeftRow
+    | ImportedRow
     | Chunk
     | Done
     | Refused

@@ -57,7 +57,7 @@ EX_NO_COMMAND: Final = 255
 _USAGE: Final = "usage: smtpctl [--json] [--root directory] command [argument ...]"
 #: Options of every command; those of ``explain`` alone stand in `control.asking`.
 _COMMON_OPTIONS: Final = ("json", "root=")
-LONG_OPTIONS: Final = [*_COMMON_OPTIONS, *EXPLAIN_LONG, *CHOOSING, *COUNTING, "repair"]
+LONG_OPTIONS: Final = [*_COMMON_OPTIONS, *EXPLAIN_LONG, *CHOOSING, *COUNTING, "repair", "remove"]
 _MAILQ_USAGE: Final = "usage: mailq [-j] [--root directory]"
 
 
@@ -355,6 +355,22 @@ def _backup(desk: Desk, arguments: tuple[str, ...]) -> int:
     return report.end()
 
 
+def _export(desk: Desk, arguments: tuple[str, ...]) -> int:
+    from control.carried import Carrier
+
+    *name, path = arguments
+    carrier = Carrier(desk.layout, as_json=desk.json)
+    if ("--remove", "") in desk.options:
+        return carrier.move(*chosen(tuple(name), desk.options), path)
+    return carrier.export(*listed(tuple(name), desk.options), path)
+
+
+def _import(desk: Desk, arguments: tuple[str, ...]) -> int:
+    from control.carried import Carrier
+
+    return Carrier(desk.layout, as_json=desk.json).take(*arguments)
+
+
 _HOLD: Final = _changing("hold", "held")
 _PAUSE_ENVELOPES: Final = _changing("hold", "paused")
 _RELEASE: Final = _changing("release", "released")
@@ -367,6 +383,7 @@ _CHOICES: Final = [option.rstrip("=") for option in CHOOSING]
 OPTIONS: Final[Mapping[Action, Sequence[str]]] = {
     _explain: [option.rstrip("=") for option in (*EXPLAIN_LONG, *EXPLAIN_SHORT.replace(":", ""))],
     _verify: ["repair"],
+    _export: [*_CHOICES, "remove"],
     _show_queue: [*_CHOICES, *(option.rstrip("=") for option in COUNTING)],
     **dict.fromkeys((_HOLD, _PAUSE_ENVELOPES, _RELEASE, _RESUME_ENVELOPES, _REMOVE, _SCHEDULE), _CHOICES),
 }
@@ -376,8 +393,11 @@ FORMS: Final[Sequence[Form[Action]]] = (
     Form("encrypt", _encrypt),
     Form("encrypt <string>", _encrypt),
     Form("explain <recipient>", _explain),
+    Form("export <file>", _export),
+    Form("export <id|all> <file>", _export),
     Form("hold", _HOLD),
     Form("hold <id|all>", _HOLD),
+    Form("import <file>", _import),
     Form("log brief", _simple(lambda: Log(False))),
     Form("log verbose", _simple(lambda: Log(True))),
     Form("pause envelope", _PAUSE_ENVELOPES),

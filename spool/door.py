@@ -24,6 +24,7 @@ from spool.inspection import Finding
 from spool.intent import MboxIntent
 from spool.lane import ClaimOrder, DueLane, Lane, LaneStatus, LaneVerdict, LaneWish
 from spool.message import Claimed, Destination, Submission
+from spool.moving import Arrival
 from spool.report import ReportLine
 from spool.selection import Selection
 from spool.settlement import Settlement
@@ -62,6 +63,12 @@ class SpoolDoor(Protocol):
         ``settles`` is the report envelope that this submission is the report of: both are one transaction. Raises
         `UnknownEnvelope` when that is not in flight any more: the sender was told, or is going to be.
         """
+
+    async def require_new(self, archive: str, message: str) -> None:
+        """Raise `spool.moving.AlreadyHere` for a message that `take_in` would not take."""
+
+    async def take_in(self, arrival: Arrival) -> int:
+        """Take a message that moves in from an archive: how many envelopes. Raises `spool.moving.AlreadyHere`."""
 
     # -- out ----------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import sqlite3
 
 from spool.bodies import StoredBody, checksum
 from spool.errors import DuplicateMessage
-from spool.message import NewEnvelope, Recipient, Submission
+from spool.message import Message, NewEnvelope, Recipient, Submission
 from spool.outcomes import refuse
 from spool.rows import Row, destination_columns, message_columns, recipient_columns, seal_columns
 from spool.settlement import will_be_told
@@ -49,24 +49,32 @@ def _check(submission: Submission) -> None:
         raise ValueError("a message without an envelope has nowhere to go")
 
 
-def _insert_message(tx: Transaction, submission: Submission) -> int:
-    body = submission.body
-    ordinals = len(submission.envelopes) + len(submission.refused)
+def insert_message(tx: Transaction, message: Message, body: bytes | StoredBody, last_ordinal: int) -> int:
+    """Write a message and its body down, without recipients; its row. Raises `DuplicateMessage`."""
     if isinstance(body, StoredBody):
         digest, file, seal, content = body.checksum, body.name, body.seal, None
     else:
         digest, file = checksum(body), None
-        seal, content = tx.bodies.seal_small(submission.message.id, body)
-    columns = (*message_columns(submission.message, digest, file, ordinals), *seal_columns(seal))
+        seal, content = tx.bodies.seal_small(message.id, body)
+    columns = (*message_columns(message, digest, file, last_ordinal), *seal_columns(seal))
     try:
         message_id = tx.execute(SQL["insert_message"], columns).lastrowid
-        if submission.drop:
-            tx.execute(SQL["insert_drop"], (submission.drop, tx.now))
     except sqlite3.IntegrityError as error:
-        raise DuplicateMessage(f"{submission.message.id} {submission.drop}".strip()) from error
+        raise DuplicateMessage(message.id) from error
     assert message_id is not None
     if content is not None:
         tx.execute(SQL["insert_body"], (message_id, content))
+    return message_id
+
+
+def _insert_message(tx: Transaction, submission: Submission) -> int:
+    ordinals = len(submission.envelopes) + len(submission.refused)
+    message_id = insert_message(tx, submission.message, submission.body, ordinals)
+    if submission.drop:
+        try:
+            tx.execute(SQL["insert_drop"], (submission.drop, tx.now))
+        except sqlite3.IntegrityError as error:
+            raise DuplicateMessage(f"{submission.message.id} {submission.drop}") from error
     return message_id
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Final
 
@@ -29,12 +29,13 @@ from spool.entry import CorruptEntry, Counts, Entry, Page, PastAttempt, read_ent
 from spool.errors import SpoolError, SpoolForbidden, UnknownEnvelope
 from spool.files import SystemOps
 from spool.filter import Trait
-from spool.ids import EnvelopeId
+from spool.ids import EnvelopeId, MessageId
 from spool.inspection import Inspection
 from spool.lane import Lane, LaneStatus
 from spool.lock import SpoolLock
 from spool.message import Message
 from spool.migrations import version_of
+from spool.moving import Leaving, Packer
 from spool.opening import database_path, last_mark, last_record
 from spool.reading import read_rows
 from spool.report import ReportLine
@@ -176,6 +177,11 @@ class QueueReader:
                 raise CorruptRow(rows.spoilt[row_id])
             row = rows.whole[row_id]
             return read_message(row[1:16]), find_body(self._bodies, row)
+
+    def pack(self, message: MessageId, ordinals: Sequence[int]) -> Leaving:
+        """What an archive says of a message and these of its envelopes; raises `BodyDamaged`, `CorruptRow`."""
+        with self._looking() as connection:
+            return Packer(connection, self._bodies, self.clock).pack(message, ordinals)
 
     def attempts(self, selection: Selection) -> list[PastAttempt | CorruptEntry]:
         """The history of a message or an envelope, oldest first; also of one that is gone."""

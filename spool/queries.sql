@@ -402,3 +402,35 @@ DELETE FROM message WHERE name = ?;
 
 -- name: count_damaged
 SELECT count(*) FROM (SELECT 1 FROM envelope WHERE state > 1 AND state = 3 LIMIT ?);
+
+-- name: moving_envelopes
+-- What an archive says of some envelopes of a message.
+SELECT envelope.id, ordinal, recipient, local, domain, user, extension, target, action, key,
+    kind, state, due, deadline, warn_at, attempts, recovered, last_try, error
+FROM envelope JOIN lane ON lane.id = lane
+WHERE message = ? AND ordinal IN (SELECT value FROM json_each(?)) ORDER BY ordinal;
+
+-- name: moving_recipients
+SELECT number, local, domain, orcpt, notify, notify_given FROM recipient WHERE message = ? ORDER BY number;
+
+-- name: moving_report
+SELECT recipient, local, domain, user, extension, target, event, at, deadline,
+    outcome, code, status, text, remote, stage, dsn_passed_on
+FROM report WHERE envelope = ? ORDER BY id;
+
+-- name: moving_attempts
+SELECT ordinal, sender, recipient, destination, event, started, ended, route,
+    outcome, code, status, text, remote, stage, dsn_passed_on
+FROM attempt WHERE message = ? AND ordinal IN (SELECT value FROM json_each(?)) ORDER BY id;
+
+-- name: was_taken
+SELECT 1 FROM drop_seen WHERE name = ?;
+
+-- name: find_message
+SELECT 1 FROM message WHERE name = ?;
+
+-- name: insert_moved
+INSERT INTO envelope (
+    message, ordinal, recipient, local, domain, user, extension, target, lane, kind, state, due, deadline, warn_at,
+    attempts, recovered, last_try, error
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);

@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from spool import aside, claims, intake, opening, outcomes, selected
+from spool import aside, claims, intake, moving, opening, outcomes, selected
 from spool import lanes as lane_table
-from spool.bodies import BodyWriter
+from spool.bodies import BodyWriter, StoredBody
 from spool.checkup import Checkup
 from spool.clock import Clock, SpoolClock, SystemClock
 from spool.commit import Answer, Committer, Job, Read, Stop, Write
@@ -34,6 +34,7 @@ from spool.intent import MboxIntent
 from spool.lane import ClaimOrder, DueLane, Lane, LaneStatus, LaneVerdict, LaneWish
 from spool.layout import Layout
 from spool.message import Claimed, Destination, Submission
+from spool.moving import Arrival
 from spool.opening import OpenSpool, open_spool
 from spool.orphans import OrphanSweep
 from spool.repair import repair
@@ -127,15 +128,26 @@ class SpoolWriter:
 
     async def accept(self, submission: Submission, settles: Settlement | None = None) -> None:
         """Take the message; from here on we own it."""
-        body = submission.body
-        file, octets = ("", len(body)) if isinstance(body, bytes) else (body.name, 0)
 
         def piece(tx: Transaction) -> None:
             if settles is not None and not outcomes.record(tx, settles):
                 raise UnknownEnvelope(f"no report {settles.attempt.envelope} is in flight")
             intake.accept(tx, submission)
 
-        job = Write(self._future(), piece, file, octets, len(submission.envelopes))
+        await self._bring(piece, submission.body, len(submission.envelopes))
+
+    async def require_new(self, archive: str, message: str) -> None:
+        """Raise `AlreadyHere` for a message that `take_in` would not take."""
+        await self._read(lambda connection: moving.require_new(connection, archive, message))
+
+    async def take_in(self, arrival: Arrival) -> int:
+        """Take a message that moves in."""
+        return await self._bring(lambda tx: moving.take_in(tx, arrival), arrival.body, len(arrival.moved.envelopes))
+
+    async def _bring(self, piece: Callable[[Transaction], T], body: bytes | StoredBody, envelopes: int) -> T:
+        """Write something with a body, which its commit answers for."""
+        file, octets = ("", len(body)) if isinstance(body, bytes) else (body.name, 0)
+        job = Write(self._future(), piece, file, octets, envelopes)
         if file:
             self.bodies.hand_over(file)
         try:
@@ -144,7 +156,8 @@ class SpoolWriter:
         except Exception:
             self.bodies.discard(job.body)
             raise
-        await job.future
+        result: T = await job.future
+        return result
 
     # -- out ----------------------------------------------------------------------------------------------------------
 

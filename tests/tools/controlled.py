@@ -20,6 +20,7 @@ from control.journal import Journal
 from control.protocol import AnyAnswer, Done, Explain, Request
 from control.server import ControlServer, Limits
 from control.sockets import bind_unix
+from policy.config import Config
 from policy.explain import Explanation
 from policy.tables.table import Table
 from spool.layout import layout
@@ -109,6 +110,7 @@ async def running(folder: Path, limits: Limits | None = None) -> AsyncIterator[H
         house.parts,
         OneFigure(house.troubles),
         NoQuestions(),
+        lambda: Config("", "mail.example.org", (), {}, ()),
         lambda: house.tables,
     )
     try:
