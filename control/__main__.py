@@ -43,6 +43,8 @@ def smtpd() -> int:
     except ConfigError as error:
         _say(*map(str, error.findings))
         return EX_WRONG
+    if options.import_opensmtpd:
+        return _import(options, places, loaded)
     if options.check:
         return _report(loaded, is_verbose=options.verbose)
     return _serve(options, places, loaded)
@@ -55,6 +57,19 @@ def _report(loaded: Loaded, *, is_verbose: bool) -> int:
         print(config_text(loaded.config), end="", flush=True)
     _say("configuration OK")
     return os.EX_OK
+
+
+def _import(options: Options, places: Layout, loaded: Loaded) -> int:
+    from control.import_opensmtpd import import_opensmtpd
+    from control.sealing import ask_key, sealing_of
+
+    config = loaded.config
+    try:
+        sealing = sealing_of(config, ask_key(config))
+    except KeyUnusable as error:
+        _say(f"smtpd: {error}")
+        return EX_WRONG
+    return import_opensmtpd(options.import_opensmtpd, places, config, sealing, only_lists=options.check)
 
 
 def _serve(options: Options, places: Layout, loaded: Loaded) -> int:

@@ -14,11 +14,13 @@ from control.journal import SUBSYSTEMS
 
 USAGE: Final = (
     "usage: smtpd [-dFhnv] [-D macro=value] [-f file] [-P mda|mta|smtp] [-T subsystem] "
-    "[--migrate file] [--root directory]"
+    "[--migrate file] [--import-opensmtpd directory] [--root directory]"
 )
 
 #: What can start paused.
 _PARTS: Final = ("mda", "mta", "smtp")
+#: What has a meaning with ``--import-opensmtpd``.
+_IMPORTING: Final = frozenset({"--import-opensmtpd", "--root", "-D", "-f", "-n"})
 
 
 class UsageError(Exception):
@@ -46,12 +48,14 @@ class Options:
     root: str = ""
     #: A configuration of the grammar before 6.4, to be printed anew; empty to run.
     migrate: str = ""
+    #: The spool of an OpenSMTPD, to be taken over; with ``check`` it is only listed. Empty to run.
+    import_opensmtpd: str = ""
 
 
 def read_options(arguments: Sequence[str]) -> Options:
     """Understand ``arguments``, without the program's name."""
     try:
-        pairs, operands = getopt.getopt(list(arguments), "dFhnvD:f:P:T:", ["root=", "migrate="])
+        pairs, operands = getopt.getopt(list(arguments), "dFhnvD:f:P:T:", ["root=", "migrate=", "import-opensmtpd="])
     except getopt.GetoptError as error:
         raise UsageError(error.msg) from None
     if operands:
@@ -60,6 +64,8 @@ def read_options(arguments: Sequence[str]) -> Options:
     values = dict(pairs)
     if "--migrate" in given and (other := sorted(given - {"--migrate", "--root", "-D"})):
         raise UsageError(f"--migrate only prints: {other[0]} has no meaning with it")
+    if "--import-opensmtpd" in given and (other := sorted(given - _IMPORTING)):
+        raise UsageError(f"--import-opensmtpd does not start smtpd: {other[0]} has no meaning with it")
     return Options(
         debug="-d" in given,
         foreground="-F" in given,
@@ -72,6 +78,7 @@ def read_options(arguments: Sequence[str]) -> Options:
         paused=tuple(dict.fromkeys(_part(value) for name, value in pairs if name == "-P")),
         root=values.get("--root", ""),
         migrate=values.get("--migrate", ""),
+        import_opensmtpd=values.get("--import-opensmtpd", ""),
     )
 
 

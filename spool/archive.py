@@ -60,6 +60,7 @@ Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 Number: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1 << 30)]
 StateName: TypeAlias = Literal["ready", "held", "damaged"]
 ResultName: TypeAlias = Literal["delivered", "deferred", "failed"]
+RetName: TypeAlias = Literal["", "FULL", "HDRS"]
 Wish: TypeAlias = Literal["success", "failure", "delay"]
 
 
@@ -194,7 +195,7 @@ class Moved(_Words, frozen=True, kw_only=True):
     eight_bit: bool
     smtputf8: bool
     envid: Text
-    ret: Literal["", "FULL", "HDRS"]
+    ret: RetName
     client: MovedClient
     #: The highest that was ever used.
     last_ordinal: Number
