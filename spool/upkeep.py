@@ -99,8 +99,7 @@ class Upkeep:
         self._logged += octets + max(envelopes * ENVELOPE_OCTETS, (changes - self._changes) * CHANGE_OCTETS)
         self._changes = changes
         now = self.monotonic()
-        is_long = self._logged >= CHECKPOINT_OCTETS or self._wal_octets() > self._wal_bound
-        wanted = now if is_long else now + CHECKPOINT_EVERY
+        wanted = now if self._logged >= CHECKPOINT_OCTETS or self._has_long_file() else now + CHECKPOINT_EVERY
         if wanted < self._checkpoint.due:
             self._checkpoint.due = wanted
             self.due = min(self.due, wanted)
@@ -141,6 +140,12 @@ class Upkeep:
         self._logged = 0
         # The next commit begins the log anew and cuts its file, unless somebody still reads an old state of the tables.
         self._wal_bound = max(WAL_KEPT, self._wal_octets() + CHECKPOINT_OCTETS)
+
+    def _has_long_file(self) -> bool:
+        octets = self._wal_octets()
+        if octets <= WAL_KEPT:
+            self._wal_bound = WAL_KEPT
+        return octets > self._wal_bound
 
     def _wal_octets(self) -> int:
         try:
