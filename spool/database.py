@@ -25,7 +25,7 @@ PREPARED: Final = 256
 #: Octets of pages kept in memory; a queue of a million must not make the process grow.
 PAGE_CACHE: Final = 8 * 1024 * 1024
 #: Octets that the WAL file keeps after a checkpoint has emptied it.
-WAL_KEPT: Final = 64 * 1024 * 1024
+WAL_KEPT: Final = 32 * 1024 * 1024
 
 _FULL: Final = frozenset({sqlite3.SQLITE_FULL})
 _LOST: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})

@@ -283,8 +283,8 @@ async def test_a_removal_by_filter_lets_mail_pass_and_gives_the_room_back(
     give_back(root)
     after = os.stat(f"{places.spool_dir}/state.db").st_size
     cases.note(f"the file shrank from {before >> 20} to {after >> 20} MiB")
-    assert after < before / 2 or not (thorough and all_of_it)
-    assert after < before
+    # A few that lie far apart leave whole pages to nobody.
+    assert after < before / (2 if thorough else 1) or not all_of_it
 
 
 def give_back(root: Path) -> None:
