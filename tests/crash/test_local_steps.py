@@ -18,7 +18,7 @@ import pytest
 from tests.tools.local_steps import Order
 from tests.tools.scorecard import Cases
 
-pytestmark = pytest.mark.reliability("4 local once")
+pytestmark = [pytest.mark.reliability("4 local once"), pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 MAILDIR_READERS = ["", "read"]
@@ -30,8 +30,9 @@ SAMPLE = 11
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """One that another user can reach."""
-    folder = Path(tempfile.mkdtemp(prefix="mailspool-steps-"))
+    """One that another user can reach, in memory where there is room for it: processes die here, not machines."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    folder = Path(tempfile.mkdtemp(prefix="mailspool-steps-", dir=memory))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
