@@ -187,7 +187,7 @@ class EnvelopeRow(Answer, frozen=True, kw_only=True):
 
     id: str
     message: str
-    #: ``mail``, or the report it is: ``failed``, ``delayed``, ``delivered``, ``relayed``.
+    #: ``mail``, or the report it is: ``failed``, ``delayed``, ``delivered``, ``relayed``, ``expanded``.
     kind: str
     #: ``ready``, ``inflight``, ``held`` or ``damaged``.
     state: str

@@ -35,6 +35,8 @@ _OPENING: Final = {
     Kind.DELIVERED: "As you asked to be told: your message has been delivered to the recipients below.",
     Kind.RELAYED: "Your message for the recipients below has been handed on to a server that does not report deliveries:\n"
     "you will hear of it again only if it fails.",
+    Kind.EXPANDED: "Each of the recipients below stands for several others, to whom your message goes on from here.\n"
+    "You asked to be told of success: this is all that is told of it.",
 }
 _SPANS: Final = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1000, "second"))
 

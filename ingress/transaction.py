@@ -111,6 +111,7 @@ class Transaction:
         self._envelopes: list[NewEnvelope] = []
         self._recipients: list[Recipient] = []
         self._refused: list[Refusal] = []
+        self._expanded: list[Recipient] = []
         self._facts = origin.facts(sender)
         self._wall = house.spool.clock.clock.wall()
         self._body: IncomingBody | None = None
@@ -144,6 +145,8 @@ class Transaction:
             case Admitted():
                 self._recipients.append(recipient)
                 self._envelopes.extend(verdict.envelopes)
+                if verdict.expanded is not None:
+                    self._expanded.append(verdict.expanded)
                 return replies.RECIPIENT_OK
 
     def refuse_recipient(self, recipient: Recipient, reply: Reply) -> None:
@@ -202,7 +205,8 @@ class Transaction:
             client=self._origin.client,
         )
         drop = self._origin.drop
-        submission = Submission(message, body, tuple(self._envelopes), drop, tuple(self._refused))
+        envelopes, refused, expanded = tuple(self._envelopes), tuple(self._refused), tuple(self._expanded)
+        submission = Submission(message, body, envelopes, drop, refused, expanded)
         try:
             with anyio.CancelScope(shield=True):
                 await self._spool.accept(submission)

@@ -28,6 +28,7 @@ from policy.watch import UNWATCHED, Watch
 from spool.lane import Lane
 from spool.message import NewEnvelope, Notify, Recipient
 from spool.reply import Reply
+from spool.settlement import shared
 
 #: So many .forward files of one recipient are asked for at once; a list of a hundred users is one RCPT, not a hundred.
 MAX_FETCHES: Final = 8
@@ -38,6 +39,8 @@ class Admitted:
     """The recipient is ours to deliver, to each of these."""
 
     envelopes: tuple[NewEnvelope, ...]
+    #: The recipient as it was given, if the sender is to be told that it stands for several (RFC 3461 5.2.7.2).
+    expanded: Recipient | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,10 @@ async def admit(
         except Pending as pending:
             await known.learn(pending.users)
         else:
-            return Admitted(tuple(_envelope(config, facts, recipient, final) for final in found))
+            several = len(found) > 1 and Notify.SUCCESS in recipient.notify and not facts.mail_from.is_null
+            meant = shared(recipient) if several else recipient
+            envelopes = tuple(_envelope(config, facts, meant, final) for final in found)
+            return Admitted(envelopes, recipient if several else None)
     raise AssertionError("an expansion asks for no user twice")
 
 

@@ -12,7 +12,7 @@ import sqlite3
 from spool.bodies import StoredBody, checksum
 from spool.errors import DuplicateMessage
 from spool.message import Message, NewEnvelope, Recipient, Submission
-from spool.outcomes import refuse
+from spool.outcomes import refuse, tell_expanded
 from spool.rows import Row, destination_columns, message_columns, recipient_columns, seal_columns
 from spool.settlement import will_be_told
 from spool.store import SQL, Transaction
@@ -30,6 +30,8 @@ def accept(tx: Transaction, submission: Submission) -> None:
     tx.connection.executemany(SQL["insert_envelope"], rows)
     for ordinal, refusal in enumerate(submission.refused, len(submission.envelopes) + 1):
         refuse(tx, submission.message, (message_id, ordinal, numbers[refusal.recipient]), refusal)
+    for recipient in submission.expanded:
+        tell_expanded(tx, submission.message, (message_id, numbers[recipient]), recipient)
     tx.made_due = True
 
 
@@ -84,6 +86,8 @@ def _insert_recipients(tx: Transaction, message_id: int, submission: Submission)
         numbers.setdefault(new.recipient, len(numbers) + 1)
     for refusal in submission.refused:
         numbers.setdefault(refusal.recipient, len(numbers) + 1)
+    for recipient in submission.expanded:
+        numbers.setdefault(recipient, len(numbers) + 1)
     rows = [(message_id, number, *recipient_columns(recipient)) for recipient, number in numbers.items()]
     tx.connection.executemany(SQL["insert_recipient"], rows)
     return numbers

@@ -162,6 +162,8 @@ class Submission:
     drop: str = ""
     #: What the sender is told has failed, by the same commit.
     refused: tuple[Refusal, ...] = ()
+    #: Recipients that have become several envelopes, and whose sender wants to hear of success: that they have.
+    expanded: tuple[Recipient, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from spool.errors import UnknownEnvelope
 from spool.ids import EnvelopeId, MessageId, envelope_id
 from spool.keys import key_of
 from spool.lane import REPORTS, LaneFailed, LaneVerdict
-from spool.message import Destination, Message, Notify, Refusal
-from spool.outcome import Attempt, Deferred, Failed, Outcome, Stage
+from spool.message import Destination, Message, Notify, Recipient, Refusal
+from spool.outcome import Attempt, Deferred, Delivered, Failed, Outcome, Stage
 from spool.reading import read_rows
 from spool.reply import Reply
 from spool.report import ReportLine
@@ -49,6 +49,7 @@ _log: Final = logging.getLogger(__name__)
 REPORT_DELAY: Final = 1_000
 #: Milliseconds that a report may wait for its own delivery: as long as mail does by default.
 REPORT_TTL: Final = 4 * 24 * 3600 * 1000
+_EXPANDED: Final = Delivered(Reply(250, "2.0.0", "stands for several recipients"), stage=Stage.LOCAL)
 #: Envelopes that one transaction ends or warns of, so that mail flows meanwhile.
 SWEEP_BATCH: Final = 256
 
@@ -141,12 +142,31 @@ def refuse(tx: Transaction, message: Message, keys: tuple[int, int, int], refusa
     ``keys`` are the message's row, the ordinal that the envelope would have had, and the recipient's number.
     """
     row, ordinal, number = keys
-    recipient = refusal.recipient
-    subject = Subject(
+    subject = _never_queued(message, envelope_id(message.id, ordinal), (row, number), refusal.recipient, tx.now)
+    outcome = Failed(refusal.reply, stage=Stage.RCPT)
+    write_history(tx, subject, Attempt(subject.id, tx.now, tx.now, "", outcome), Event.FAILED)
+    report_if_owed(tx, subject, Line(Event.FAILED, outcome, tx.now))
+
+
+def tell_expanded(tx: Transaction, message: Message, keys: tuple[int, int], recipient: Recipient) -> None:
+    """Tell the sender that a recipient stands for several, who now have envelopes of their own.
+
+    ``keys`` are the message's row and the recipient's number.
+    """
+    subject = _never_queued(message, envelope_id(message.id, 0), keys, recipient, tx.now)
+    add_report(tx, subject, Kind.EXPANDED, Line(Event.DELIVERED, _EXPANDED, tx.now))
+
+
+def _never_queued(
+    message: Message, name: EnvelopeId, keys: tuple[int, int], recipient: Recipient, deadline: int
+) -> Subject:
+    """A recipient without an envelope, as reports speak of it; ``keys`` are the rows of its message and its own number."""
+    row, number = keys
+    return Subject(
         row=0,
         message=row,
         lane=0,
-        id=envelope_id(message.id, ordinal),
+        id=name,
         kind=Kind.MAIL,
         asked=0,
         sender=message.return_path,
@@ -155,11 +175,8 @@ def refuse(tx: Transaction, message: Message, keys: tuple[int, int, int], refusa
         notify=recipient.notify,
         destination=destination_columns(Destination(recipient.address)),
         arrived=message.arrived,
-        deadline=tx.now,
+        deadline=deadline,
     )
-    outcome = Failed(refusal.reply, stage=Stage.RCPT)
-    write_history(tx, subject, Attempt(subject.id, tx.now, tx.now, "", outcome), Event.FAILED)
-    report_if_owed(tx, subject, Line(Event.FAILED, outcome, tx.now))
 
 
 def judge(tx: Transaction, verdict: LaneVerdict) -> None:

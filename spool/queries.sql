@@ -375,7 +375,7 @@ WHERE id > ? AND NOT EXISTS (SELECT 1 FROM envelope WHERE message = message.id) 
 -- name: empty_reports
 -- Reports that are about nobody and wait all the same.
 SELECT envelope.id, name, ordinal FROM envelope JOIN message ON message.id = message
-WHERE kind BETWEEN 1 AND 4 AND envelope.id > ? AND state IN (0, 2)
+WHERE kind BETWEEN 1 AND 5 AND envelope.id > ? AND state IN (0, 2)
     AND NOT EXISTS (SELECT 1 FROM report WHERE report.envelope = envelope.id)
 ORDER BY envelope.id LIMIT ?;
 

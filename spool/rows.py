@@ -24,7 +24,7 @@ from spool.state import Event, Kind, State
 Row: TypeAlias = tuple[Any, ...]
 
 STATES: Final = dict(enumerate((State.READY, State.INFLIGHT, State.HELD, State.DAMAGED)))
-KINDS: Final = dict(enumerate((Kind.MAIL, Kind.FAILED, Kind.DELAYED, Kind.DELIVERED, Kind.RELAYED)))
+KINDS: Final = dict(enumerate((Kind.MAIL, Kind.FAILED, Kind.DELAYED, Kind.DELIVERED, Kind.RELAYED, Kind.EXPANDED)))
 EVENTS: Final = dict(enumerate((Event.DELIVERED, Event.DEFERRED, Event.FAILED, Event.EXPIRED)))
 STAGES: Final = dict(
     enumerate(

@@ -8,10 +8,10 @@ RFC 3461 5.2 (who is told what), RFC 5321 4.5.5 (nobody is told about mail with 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spool.address import Address
-from spool.message import Claimed, Notify, Refusal
+from spool.message import Claimed, Notify, Recipient, Refusal
 from spool.outcome import Attempt, Deferred, Delivered, Failed, Outcome
 from spool.state import Event, Kind
 
@@ -81,6 +81,11 @@ def will_be_told(sender: Address, refused: Iterable[Refusal]) -> bool:
         report_owed(Kind.MAIL, sender, refusal.recipient.notify, Event.FAILED, Failed(refusal.reply)) is not None
         for refusal in refused
     )
+
+
+def shared(recipient: Recipient) -> Recipient:
+    """``recipient``, as one of several that it stands for: of their successes nobody is told (RFC 3461 5.2.7.2)."""
+    return replace(recipient, notify=recipient.notify & ~Notify.SUCCESS, notify_given=True)
 
 
 def _report_of(claimed: Claimed, attempt: Attempt, event: Event, overdue: bool) -> Kind | None:

@@ -41,6 +41,7 @@ class Kind(enum.Enum):
     DELAYED = "delayed"
     DELIVERED = "delivered"
     RELAYED = "relayed"
+    EXPANDED = "expanded"
 
     @property
     def is_report(self) -> bool:

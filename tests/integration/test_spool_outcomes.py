@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from spool.address import NULL_SENDER
+from spool.address import NULL_SENDER, parse_address
 from spool.errors import UnknownEnvelope
 from spool.ids import EnvelopeId
 from spool.lane import LaneFailed
 from spool.layout import Layout
 from spool.listing import QueueReader
-from spool.message import Notify
+from spool.message import Notify, Recipient
 from spool.opening import database_path
 from spool.outcome import Attempt, Deferred, Delivered, Stage
 from spool.outcomes import REPORT_DELAY, SWEEP_BATCH
@@ -350,3 +350,14 @@ async def test_the_history_of_a_report_names_whom_it_goes_to(
     )
     last = reader.attempts(Selection(name))[-1]
     assert "ann@example.com" in str(last)
+
+
+@pytest.mark.reliability("6 reports")
+async def test_an_expansion_is_told_while_its_parts_wait(spool: SpoolWriter, clock: HandClock) -> None:
+    team = Recipient(parse_address("team@example.org"), notify=Notify.SUCCESS, notify_given=True)
+    whole = submission(spool.clock.now(), Letter(to=TWO, notify=Notify.NEVER))
+    await spool.accept(replace(whole, expanded=(team,)))
+    clock.advance(REPORT_DELAY)
+    (report,) = [one for one in await take(spool) if one.envelope.kind is Kind.EXPANDED]
+    (line,) = await spool.report_lines(report.envelope.id)
+    assert (line.recipient, line.destination.address, line.event) == (team, team.address, Event.DELIVERED)

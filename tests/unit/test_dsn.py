@@ -50,6 +50,7 @@ def test_its_header_says_who_writes_to_whom_and_why() -> None:
         (Kind.DELAYED, Event.DEFERRED, LATER, "4.2.0"),
         (Kind.DELIVERED, Event.DELIVERED, IN_THE_BOX, "2.0.0"),
         (Kind.RELAYED, Event.DELIVERED, DONE, "2.0.0"),
+        (Kind.EXPANDED, Event.DELIVERED, IN_THE_BOX, "2.0.0"),
     ],
 )
 def test_each_kind_names_its_action_and_status(kind: Kind, event: Event, outcome: Outcome, status: str) -> None:

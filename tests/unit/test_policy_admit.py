@@ -462,3 +462,45 @@ async def test_a_recipient_waits_for_no_vault_that_it_does_not_need(
     recipient = Recipient(parse_address("staff@mail.example.org"))
     assert isinstance(await admit(config, SOCKET, recipient, USERS), Admitted)
     assert [(tmp_path / name).stat().st_size for name in ("aliases", "passwords")] == [2, 1]
+
+
+# -- wishes for reports ------------------------------------------------------------------------------------------------
+
+ALL = Notify.SUCCESS | Notify.FAILURE | Notify.DELAY
+
+
+def wishing(address: str, notify: Notify) -> Recipient:
+    return Recipient(parse_address(address), "rfc822;team@example.org", notify, notify_given=True)
+
+
+@pytest.mark.reliability("6 reports")
+@pytest.mark.parametrize(("given", "passed_on"), [(ALL, Notify.FAILURE | Notify.DELAY), (Notify.SUCCESS, Notify.NEVER)])
+async def test_of_an_alias_of_several_only_the_expansion_is_a_success(
+    configured: Configured, given: Notify, passed_on: Notify
+) -> None:
+    team = wishing("team@mail.example.org", given)
+    answer = await admit(hybrid(configured, "team ann, carl@example.net\n"), SOCKET, team, USERS)
+    assert isinstance(answer, Admitted)
+    assert answer.expanded == team
+    assert {one.recipient for one in answer.envelopes} == {dataclasses.replace(team, notify=passed_on)}
+
+
+@pytest.mark.reliability("6 reports")
+@pytest.mark.parametrize(
+    ("aliases", "notify", "facts"),
+    [
+        ("team ann\n", ALL, SOCKET),
+        ("team ann, bob\n", Notify.FAILURE, SOCKET),
+        ("team ann, bob\n", Notify.NEVER, SOCKET),
+        ("team ann, bob\n", ALL, REPORT_FACTS),
+    ],
+    ids=["one", "failures only", "never", "null sender"],
+)
+async def test_any_other_alias_leaves_wishes_as_they_are(
+    configured: Configured, aliases: str, notify: Notify, facts: Facts
+) -> None:
+    team = wishing("team@mail.example.org", notify)
+    answer = await admit(hybrid(configured, aliases), facts, team, USERS)
+    assert isinstance(answer, Admitted)
+    assert answer.expanded is None
+    assert {one.recipient for one in answer.envelopes} == {team}
