@@ -22,6 +22,7 @@ from typing import Final
 from delivery.status_fields import about_message, about_recipient, fold
 from spool.ids import MessageId
 from spool.message import BodyKind, Message
+from spool.reply import printable
 from spool.report import ReportLine
 from spool.state import Event, Kind
 
@@ -158,9 +159,9 @@ def _reasons(occasion: Occasion, line: ReportLine) -> list[str]:
         tried = _span(line.deadline - occasion.message.arrived)
         reasons.append(f"It was tried for {tried}, which is as long as this server tries. The last trouble was:")
     if outcome.remote:
-        reasons.append(f"{outcome.remote} said: {outcome.reply}")
+        reasons.append(f"{printable(outcome.remote)} said: {outcome.reply}")
     elif line.event is not Event.DELIVERED:
-        reasons.append(outcome.reply.text)
+        reasons.append(outcome.reply.text or str(outcome.reply))
     return reasons
 
 

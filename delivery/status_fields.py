@@ -63,7 +63,8 @@ def about_recipient(line: ReportLine, kind: Kind, wall_at: Callable[[int], float
     if outcome.remote:
         fields.append(("Remote-MTA", f"dns; {outcome.remote}"))
     if outcome.remote or not isinstance(outcome, Delivered):
-        words = f"smtp; {outcome.reply}" if outcome.remote else f"{_OUR_OWN_WORDS}; {outcome.reply.text}"
+        own = f"{_OUR_OWN_WORDS}; {outcome.reply.text or outcome.reply}"
+        words = f"smtp; {outcome.reply}" if outcome.remote else own
         fields.append(("Diagnostic-Code", words))
     fields.append(("Last-Attempt-Date", formatdate(wall_at(line.at), localtime=True)))
     if kind is Kind.DELAYED:

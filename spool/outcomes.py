@@ -201,14 +201,15 @@ def expire(tx: Transaction, lane_id: int, at: int) -> int:
 
 def warn(tx: Transaction, at: int, warn_intervals: tuple[int, ...]) -> int:
     """Queue the delay notices that are owed for what waits, whatever it waits for; at most `SWEEP_BATCH`."""
-    rows = {row: (lane, error) for row, lane, error in tx.execute(SQL["unwarned"], (at, SWEEP_BATCH))}
+    rows = {row[0]: row[1:] for row in tx.execute(SQL["unwarned"], (at, SWEEP_BATCH))}
     subjects = _sound(tx, list(rows))
     last = _last_attempts(tx, subjects)
     for subject in subjects:
-        outcome = last.get(subject.id) or _trouble(rows[subject.row][1])
-        report_if_owed(tx, subject, Line(Event.DEFERRED, outcome, at))
+        _lane, error, since = rows[subject.row]
+        line = last.get(subject.id) or Line(Event.DEFERRED, _trouble(error), at if since is None else since)
+        report_if_owed(tx, subject, line)
         tx.execute(SQL["set_warn_at"], (next_warning(subject.arrived, at, warn_intervals), subject.row))
-    tx.lanes.update(lane for lane, _ in rows.values())
+    tx.lanes.update(lane for lane, _error, _since in rows.values())
     return len(rows)
 
 
@@ -305,11 +306,11 @@ def _trouble(said: str) -> Deferred:
     return Deferred(reply, stage=Stage.ROUTE)
 
 
-def _last_attempts(tx: Transaction, subjects: Iterable[Subject]) -> dict[EnvelopeId, Outcome]:
+def _last_attempts(tx: Transaction, subjects: Iterable[Subject]) -> dict[EnvelopeId, Line]:
     """What the last attempt for each envelope came to, as far as history goes back: a server's words and its name."""
     names = {subject.id.partition(".")[0] for subject in subjects}
     return {
-        envelope_id(MessageId(name), ordinal): read_outcome(tuple(columns))
+        envelope_id(MessageId(name), ordinal): Line(Event.DEFERRED, read_outcome(tuple(columns)), ended)
         for name in names
-        for ordinal, *columns in tx.execute(SQL["attempts_of"], (name,))
+        for ordinal, ended, *columns in tx.execute(SQL["attempts_of"], (name,))
     }

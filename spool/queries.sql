@@ -182,13 +182,13 @@ UPDATE lane SET failures = 0, not_before = 0, last_error = '' WHERE id = ? AND (
 SELECT id FROM envelope WHERE lane = ? AND state = 0 AND deadline <= ? ORDER BY deadline LIMIT ?;
 
 -- name: unwarned
--- Waiting envelopes whose sender is owed a delay notice, earliest first, with why they wait.
-SELECT envelope.id, lane, CASE WHEN error = '' THEN last_error ELSE error END FROM envelope JOIN lane ON lane.id = lane
+-- Waiting envelopes whose sender is owed a delay notice, earliest first, with why they wait and since when that is known.
+SELECT envelope.id, lane, CASE WHEN error = '' THEN last_error ELSE error END, coalesce(last_try, last_failure) FROM envelope JOIN lane ON lane.id = lane
 WHERE state = 0 AND warn_at IS NOT NULL AND warn_at <= ? ORDER BY warn_at LIMIT ?;
 
 -- name: attempts_of
 -- What came of all attempts for a message's envelopes, the newest last.
-SELECT ordinal, outcome, code, status, text, remote, stage, dsn_passed_on FROM attempt WHERE message = ? ORDER BY id;
+SELECT ordinal, ended, outcome, code, status, text, remote, stage, dsn_passed_on FROM attempt WHERE message = ? ORDER BY id;
 
 -- name: subjects
 -- Envelopes as their history and their reports will speak of them.

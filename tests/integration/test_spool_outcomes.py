@@ -259,11 +259,13 @@ async def test_a_delay_notice_repeats_what_the_other_server_said_of_each_recipie
         await spool.record([settlement(spool, bob, LATER), settlement(spool, carl, full)])
         bob, carl = await take(spool)
     await spool.unclaim([bob, carl])
+    tried = spool.clock.now()
     clock.advance(HOUR)
     await spool.warn(spool.clock.now(), (HOUR,))
     clock.advance(REPORT_DELAY)
     (report,) = [one for one in await take(spool) if one.envelope.kind is Kind.DELAYED]
-    assert [line.outcome for line in await spool.report_lines(report.envelope.id)] == [LATER, full]
+    lines = await spool.report_lines(report.envelope.id)
+    assert [(line.outcome, line.at) for line in lines] == [(LATER, tried), (full, tried)]
 
 
 @pytest.mark.reliability("6 reports")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from delivery.dsn import Original, compose
 from delivery.status_fields import FOLD_ANYWHERE, fold, status_of
@@ -13,6 +15,7 @@ from spool.message import BodyKind
 from spool.outcome import Deferred, Delivered, Failed, Outcome, Stage
 from spool.reply import Reply
 from spool.state import Event, Kind
+from tests.tools import rfc3464
 from tests.tools.reported import HEADER, About, about_message, line, occasion, read, written
 from tests.tools.spooled import DONE, LATER
 
@@ -233,3 +236,31 @@ def test_a_deferral_of_a_lane_is_told_as_it_is() -> None:
     outcome = Deferred(Reply(451, "4.4.7", "451 4.4.1 connection refused"), stage=Stage.ROUTE)
     words = written(occasion(Kind.DELAYED, line(About(event=Event.DEFERRED, outcome=outcome)))).words
     assert "    451 4.4.1 connection refused" in words
+
+
+# -- whatever was said ------------------------------------------------------------------------------------------------
+
+_XTEXT = st.text(
+    st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="+="), min_size=1, max_size=60
+)
+_OUTCOMES = st.builds(
+    Failed, st.builds(Reply, st.integers(500, 599), st.sampled_from(["", "5.1.1", "5.7.999"]), st.text(max_size=1500)),
+    st.sampled_from(["", "mx.example.org [192.0.2.1]", "mx\r\nX: y"]),
+)  # fmt: skip
+_ADDRESSES = st.sampled_from(["bob@example.org", '"b b"@example.org', "bøb@exämple.org", "bob@[192.0.2.1]"])
+
+
+@pytest.mark.reliability("6 reports")
+@given(
+    lines=st.lists(
+        st.tuples(_ADDRESSES, _OUTCOMES, st.just("") | _XTEXT.map("rfc822;{}".format)), min_size=1, max_size=4
+    ),
+    envid=st.just("") | _XTEXT,
+)
+def test_whatever_was_said_makes_a_report_of_the_grammar(lines: list[tuple[str, Failed, str]], envid: str) -> None:
+    about = [line(About(address, orcpt=orcpt, outcome=outcome)) for address, outcome, orcpt in lines]
+    octets = compose(about_message(occasion(Kind.FAILED, *about), envid=envid)).content
+    read(octets)
+    parts = rfc3464.parse(octets)
+    assert len(parts.recipients) == len(lines)
+    assert all(each.fields["action"].strip() == "failed" for each in parts.recipients)
