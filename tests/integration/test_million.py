@@ -257,6 +257,7 @@ async def test_a_removal_by_filter_lets_mail_pass_and_gives_the_room_back(
     root: Path, size: int, cases: Cases, thorough: bool
 ) -> None:
     places = layout(str(root))
+    before = os.stat(f"{places.spool_dir}/state.db").st_size
     spool = await SpoolWriter.open(places)
     meter = Meter()
     meter.attach(connection_of(spool))
@@ -279,7 +280,6 @@ async def test_a_removal_by_filter_lets_mail_pass_and_gives_the_room_back(
         f"{accepts.longest_log >> 20} MiB"
     )
     await spool.aclose()
-    before = os.stat(f"{places.spool_dir}/state.db").st_size
     give_back(root)
     after = os.stat(f"{places.spool_dir}/state.db").st_size
     cases.note(f"the file shrank from {before >> 20} to {after >> 20} MiB")
