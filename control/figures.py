@@ -64,5 +64,7 @@ class Figures:
         for key, bodies in sorted(self.reader.keys().items()):
             if key not in at_hand:
                 yield f"messages that wait for key {key}, which this daemon does not have: {bodies}"
+        if orphans := self.spool.bodies.orphans():
+            yield f"{orphans} bodies without a message lie in {self.spool.bodies.orphan_dir}: look at them, then delete them"
         if self.drop.set_aside:
             yield f"{self.drop.set_aside} files of the drop are set aside"

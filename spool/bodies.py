@@ -255,6 +255,10 @@ class BodyFiles:
             os.makedirs(directory, mode=0o700, exist_ok=True)
         self.ops.fsync_directory(self._root)
 
+    def orphans(self) -> int:
+        """How many files were set aside because no row names them."""
+        return len(os.listdir(self.orphan_dir)) if os.path.isdir(self.orphan_dir) else 0
+
     def path(self, name: str) -> str:
         """Where the body of that name lies."""
         return f"{self.directory(name)}/{name}"

@@ -234,8 +234,7 @@ class Inspection:
             yield None
         for path in doubtful:
             yield self._orphan(path)
-        orphans = self._bodies.orphan_dir
-        self.seen.orphans = len(os.listdir(orphans)) if os.path.isdir(orphans) else 0
+        self.seen.orphans = self._bodies.orphans()
 
     def _orphan(self, path: str) -> Finding | None:
         """A file goes a moment after its row: now that moment is over."""

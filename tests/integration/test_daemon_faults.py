@@ -257,6 +257,15 @@ def test_a_damaged_body_is_shown_and_the_rest_goes_on(tmp_path: Path, how: str) 
     assert daemon.stop() == 0
 
 
+def test_a_body_without_a_message_is_set_aside_and_shown(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, CONFIGURATION)
+    with daemon:
+        pass
+    (spool_of(daemon) / "msg/00/stray").write_bytes(b"x")
+    with daemon:
+        wait_for(lambda: "1 bodies without a message lie in " in daemon.smtpctl("show", "status"), "the orphan")
+
+
 # -- every call -----------------------------------------------------------------------------------------------------------
 
 

@@ -136,7 +136,7 @@ def test_tar_reads_it_and_it_says_what_it_is(old: Daemon, tmp_path: Path) -> Non
 def test_mail_for_an_action_that_is_not_there_waits_and_is_named(old: Daemon, tmp_path: Path) -> None:
     old.smtpctl("export", "all", str(tmp_path / "mail.tar"))
     other = CONFIGURATION.replace('"in"', '"inside"')
-    with Daemon(tmp_path / "other", other) as house:
+    with Daemon(tmp_path / "b", other) as house:
         done = house.run("smtpctl", "import", str(tmp_path / "mail.tar"))
         assert done.returncode == 1
         assert "action in: the configuration has none of this name" in done.stderr
