@@ -59,12 +59,14 @@ class Figures:
             yield f"the database is damaged: {finding}; stop smtpd, and put a backup in its place"
         if damaged := self.reader.damaged_count():
             more = " or more" if damaged == DAMAGED_COUNTED else ""
-            yield f"{damaged}{more} envelopes are set aside as damaged: see smtpctl show queue; release or remove them"
+            what_to_do = "smtpctl show queue --state damaged; release or remove them"
+            yield f"envelopes set aside as damaged ({what_to_do}): {damaged}{more}"
         at_hand = self.fingerprints()
         for key, bodies in sorted(self.reader.keys().items()):
             if key not in at_hand:
                 yield f"messages that wait for key {key}, which this daemon does not have: {bodies}"
         if orphans := self.spool.bodies.orphans():
-            yield f"{orphans} bodies without a message lie in {self.spool.bodies.orphan_dir}: look at them, then delete them"
+            folder = self.spool.bodies.orphan_dir
+            yield f"bodies without a message in {folder} (look at them, then delete them): {orphans}"
         if self.drop.set_aside:
             yield f"{self.drop.set_aside} files of the drop are set aside"

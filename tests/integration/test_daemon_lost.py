@@ -56,3 +56,21 @@ def test_after_a_failed_fsync_it_ends_within_a_second_and_answers_nobody(tmp_pat
     daemon.start()
     assert "kept@example.org" in {envelope["destination"] for envelope in daemon.queue()}
     assert daemon.stop() == 0
+
+
+@pytest.mark.reliability("2 faults")
+def test_after_an_unclean_stop_the_database_is_written_again_before_anybody_can_connect(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, CONFIGURATION)
+    daemon.start()
+    with smtplib.SMTP("127.0.0.1", daemon.port, timeout=10) as client:
+        client.sendmail("ann@example.org", ["kept@example.org"], MESSAGE)
+    daemon.kill()
+    trace = tmp_path / "trace"
+    daemon.under = ("strace", "-D", "-f", "-y", "-o", str(trace), "-e", "trace=pwrite64,fsync,fdatasync,listen")
+    daemon.start()
+    daemon.kill()
+    calls = trace.read_text().splitlines()
+    written = [number for number, call in enumerate(calls) if "pwrite64(" in call and "/state.db>" in call]
+    synced = [number for number, call in enumerate(calls) if "sync(" in call and "/state.db>" in call]
+    heard = next(number for number, call in enumerate(calls) if "listen(" in call)
+    assert written[0] < synced[0] < heard

@@ -50,6 +50,8 @@ class Daemon:
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    #: A command that becomes the daemon, such as ``strace -D``.
+    under: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.folder = self.root / "etc/smtpd"
@@ -90,7 +92,15 @@ class Daemon:
 
     def launch(self, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start it, and wait for nothing."""
-        command = [str(BIN / "smtpd"), *self.arguments, "--root", str(self.root), "-D", f"port={self.port}"]
+        command = [
+            *self.under,
+            str(BIN / "smtpd"),
+            *self.arguments,
+            "--root",
+            str(self.root),
+            "-D",
+            f"port={self.port}",
+        ]
         with (self.root / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment(environment)
