@@ -1,4 +1,4 @@
-"""The n-th call to the kernel fails, or the process dies in it, for n = 1, 2, 3 ... until none is left: nothing is lost.
+"""The n-th call to the kernel fails, or the process dies in it, for n over all of a life's calls: nothing is lost.
 
 A life accepts, claims, delivers, bounces, writes its log back and stops, in a spool that a crash left behind, so that
 recovery is part of it. strace makes a call fail, whether it is ours or SQLite's.
@@ -62,7 +62,8 @@ class Life:
         told.add_all(self._before)
         if status not in (0, LOST, -signal.SIGKILL, 128 + signal.SIGKILL):
             return f"it ended with {status}"
-        if "signal" not in fault and "INJECTED" not in self._trace.read_text():
+        is_killed = status in (-signal.SIGKILL, 128 + signal.SIGKILL)
+        if not is_killed if "signal" in fault else "INJECTED" not in self._trace.read_text():
             return "it was not met"
         try:
             assert_kept(told, anyio.run(look, self._place), deaths=2)

@@ -3,8 +3,9 @@
     python -m tests.tools.spool_child ROOT accept SESSIONS        accept without end
     python -m tests.tools.spool_child ROOT live INSTANT NTH       accept, claim and record; die at an instant
 
-Lines: ``accepted ID``, ``claimed ID``, ``delivered ID``, ``failed ID``, ``refused``, ``lost``, ``opened``, ``unopened``,
-``closed``. A line is written when the spool has answered, in one write, so that a reader sees it whole or not at all.
+Lines: ``accepted ID``, ``claimed ID``, ``delivered ID``, ``failed ID``, ``removing ID``, ``removed ID``, ``refused``,
+``lost``, ``opened``, ``unopened``, ``closed``. A line is written when the spool has answered, in one write, so that a reader
+sees it whole or not at all.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from spool.ids import MessageId, new_message_id
 from spool.layout import layout
 from spool.outcome import Outcome
 from spool.seal import Compression, Sealing
+from spool.selection import Selection
 from spool.writer import SpoolWriter
 from tests.tools.sealing import FIRST
 from tests.tools.spooled import DONE, NEVER, Letter, settlement, submission, take
@@ -83,16 +85,24 @@ async def accept_without_end(spool: SpoolWriter, sessions: int) -> None:
 
 
 async def live(spool: SpoolWriter) -> None:
-    """In each round three messages come: a large one is delivered, a small one fails, and one stays in flight.
+    """In each round four messages come: a large one is delivered, a small one fails, one stays in flight, one is removed.
 
     What the spool refuses for now is left at that.
     """
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         for large in (True, False, True):
             await _unless_refused(accept(spool, large))
+        await _unless_refused(_remove_one(spool, large=number % 2 == 0))
         await _unless_refused(_try_some(spool))
         # As if much had been written: the log is due to be written back.
         spool._committer._upkeep.wrote(1 << 30, 1)
+
+
+async def _remove_one(spool: SpoolWriter, *, large: bool) -> None:
+    name = await accept(spool, large)
+    tell("removing", name)
+    await spool.remove(Selection(name))
+    tell("removed", name)
 
 
 async def _try_some(spool: SpoolWriter) -> None:
