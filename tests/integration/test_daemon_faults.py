@@ -50,6 +50,32 @@ def mounted(place: Path, options: str) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+class Daemons:
+    """Makes daemons, and ends those that a failed test has left."""
+
+    def __init__(self) -> None:
+        self._made: list[Daemon] = []
+
+    def at(self, root: Path, *arguments: str) -> Daemon:
+        """One below ``root``, not started yet."""
+        daemon = Daemon(root, CONFIGURATION, arguments=("-d", *arguments))
+        self._made.append(daemon)
+        return daemon
+
+    def end(self) -> None:
+        """Nobody is left."""
+        for daemon in self._made:
+            if daemon.process is not None:
+                daemon.kill()
+
+
+@pytest.fixture
+def daemons() -> Iterator[Daemons]:
+    daemons = Daemons()
+    yield daemons
+    daemons.end()
+
+
 def spool_of(daemon: Daemon) -> Path:
     return daemon.root / "var/spool/smtpd"
 
@@ -87,8 +113,8 @@ def fill(folder: Path) -> Path:
 
 
 @needs_root
-def test_on_a_full_disk_clients_come_back_later_and_the_operator_reads_why(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path, CONFIGURATION)
+def test_on_a_full_disk_clients_come_back_later_and_the_operator_reads_why(tmp_path: Path, daemons: Daemons) -> None:
+    daemon = daemons.at(tmp_path)
     with mounted(spool_of(daemon), "size=24m"):
         daemon.start()
         filler = fill(spool_of(daemon))
@@ -106,8 +132,8 @@ def test_on_a_full_disk_clients_come_back_later_and_the_operator_reads_why(tmp_p
 
 
 @needs_root
-def test_on_a_full_disk_what_is_queued_is_delivered_once(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path, CONFIGURATION, arguments=("-d", "-P", "mda"))
+def test_on_a_full_disk_what_is_queued_is_delivered_once(tmp_path: Path, daemons: Daemons) -> None:
+    daemon = daemons.at(tmp_path, "-P", "mda")
     with mounted(spool_of(daemon), "size=24m"):
         daemon.start()
         for _ in range(5):
@@ -124,8 +150,8 @@ def test_on_a_full_disk_what_is_queued_is_delivered_once(tmp_path: Path) -> None
 
 
 @needs_root
-def test_without_inodes_clients_come_back_later_and_the_operator_reads_why(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path, CONFIGURATION)
+def test_without_inodes_clients_come_back_later_and_the_operator_reads_why(tmp_path: Path, daemons: Daemons) -> None:
+    daemon = daemons.at(tmp_path)
     with mounted(spool_of(daemon), "size=64m,nr_inodes=400"):
         daemon.start()
         others = spool_of(daemon) / "others"
@@ -143,8 +169,8 @@ def test_without_inodes_clients_come_back_later_and_the_operator_reads_why(tmp_p
 # -- no access ------------------------------------------------------------------------------------------------------------
 
 
-def test_while_another_program_has_the_database_clients_come_back_later(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path, CONFIGURATION)
+def test_while_another_program_has_the_database_clients_come_back_later(tmp_path: Path, daemons: Daemons) -> None:
+    daemon = daemons.at(tmp_path)
     daemon.start()
     with closing(sqlite3.connect(spool_of(daemon) / "state.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -157,8 +183,8 @@ def test_while_another_program_has_the_database_clients_come_back_later(tmp_path
 
 
 @needs_root
-def test_a_read_only_spool_is_not_started_with(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path, CONFIGURATION)
+def test_a_read_only_spool_is_not_started_with(tmp_path: Path, daemons: Daemons) -> None:
+    daemon = daemons.at(tmp_path)
     with daemon:
         send(daemon)
     place = spool_of(daemon)
@@ -173,8 +199,8 @@ def test_a_read_only_spool_is_not_started_with(tmp_path: Path) -> None:
         assert len(daemon.queue()) == 1
 
 
-def test_without_descriptors_it_waits_and_then_goes_on(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path, CONFIGURATION, arguments=("-d", "-P", "mda"))
+def test_without_descriptors_it_waits_and_then_goes_on(tmp_path: Path, daemons: Daemons) -> None:
+    daemon = daemons.at(tmp_path, "-P", "mda")
     daemon.start()
     assert daemon.process is not None
     pid = daemon.process.pid
@@ -194,8 +220,8 @@ def test_without_descriptors_it_waits_and_then_goes_on(tmp_path: Path) -> None:
 # -- damage ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_damaged_page_is_said_and_the_rest_goes_on(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path, CONFIGURATION)
+def test_a_damaged_page_is_said_and_the_rest_goes_on(tmp_path: Path, daemons: Daemons) -> None:
+    daemon = daemons.at(tmp_path)
     daemon.start()
     for _ in range(30):
         send(daemon)
@@ -220,8 +246,8 @@ def damage_index(database: Path, index: str) -> None:
         file.write(b"\xa5" * 512)
 
 
-def test_a_log_that_was_cut_off_has_all_that_comes_before_the_cut(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path, CONFIGURATION)
+def test_a_log_that_was_cut_off_has_all_that_comes_before_the_cut(tmp_path: Path, daemons: Daemons) -> None:
+    daemon = daemons.at(tmp_path)
     daemon.start()
     log = spool_of(daemon) / "state.db-wal"
     sizes = []
@@ -236,8 +262,8 @@ def test_a_log_that_was_cut_off_has_all_that_comes_before_the_cut(tmp_path: Path
 
 
 @pytest.mark.parametrize("how", ["missing", "altered", "cut short"])
-def test_a_damaged_body_is_shown_and_the_rest_goes_on(tmp_path: Path, how: str) -> None:
-    daemon = Daemon(tmp_path, CONFIGURATION, arguments=("-d", "-P", "mda"))
+def test_a_damaged_body_is_shown_and_the_rest_goes_on(tmp_path: Path, daemons: Daemons, how: str) -> None:
+    daemon = daemons.at(tmp_path, "-P", "mda")
     daemon.start()
     assert send(daemon, ME, LARGE)[0] == 250
     assert send(daemon, ME)[0] == 250
@@ -257,8 +283,8 @@ def test_a_damaged_body_is_shown_and_the_rest_goes_on(tmp_path: Path, how: str) 
     assert daemon.stop() == 0
 
 
-def test_a_body_without_a_message_is_set_aside_and_shown(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path, CONFIGURATION)
+def test_a_body_without_a_message_is_set_aside_and_shown(tmp_path: Path, daemons: Daemons) -> None:
+    daemon = daemons.at(tmp_path)
     with daemon:
         pass
     (spool_of(daemon) / "msg/00/stray").write_bytes(b"x")
@@ -301,13 +327,13 @@ ONE_ACCEPT = [
 
 @needs_strace
 def test_whatever_write_of_an_accept_fails_the_client_is_told_the_truth(
-    tmp_path: Path, thorough: bool, cases: Cases
+    tmp_path: Path, daemons: Daemons, thorough: bool, cases: Cases
 ) -> None:
     told = []
     chosen = ONE_ACCEPT if thorough else ONE_ACCEPT[::13]
     for number, (message, call, nth, error) in enumerate(chosen):
         cases.tried()
-        code, status, kept = one_accept(tmp_path / str(number), message, call, f"error={error}:when={nth}")
+        code, status, kept = one_accept(daemons, tmp_path / str(number), message, call, f"error={error}:when={nth}")
         told.append(code)
         name = f"{call} number {nth}, {error}: {code}, ended {status}, kept {kept}"
         if code == 250 and not kept:
@@ -317,9 +343,9 @@ def test_whatever_write_of_an_accept_fails_the_client_is_told_the_truth(
     cases.note(f"{len(told)} accepts with a failing write: {count(told)}")
 
 
-def one_accept(root: Path, message: str, call: str, fault: str) -> tuple[int, int | None, bool]:
+def one_accept(daemons: Daemons, root: Path, message: str, call: str, fault: str) -> tuple[int, int | None, bool]:
     """What the client was told, how the daemon ended, and whether the next start has the message."""
-    daemon = Daemon(root, CONFIGURATION)
+    daemon = daemons.at(root, "-v")
     daemon.start()
     process = daemon.process
     assert process is not None
