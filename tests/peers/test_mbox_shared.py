@@ -39,23 +39,27 @@ MESSAGE = (
 #: Procmail takes both locks. It would sleep for 8 seconds when it finds one. A copy of it has not the set-id bits with which
 #: it would leave the group that may make dot-locks here.
 PROCMAIL = MESSAGE + 'message "$NAME$i" | "$PROCMAIL" -f other@example.com DEFAULT="$BOX" LOCKSLEEP=0 /dev/null; done'
-#: procmail's lockfile(1), as shell scripts use it: the dot-lock alone. It too can sleep whole seconds only.
+#: procmail's lockfile(1), as shell scripts use it: the dot-lock alone. It too can sleep whole seconds only. With the program
+#: that knows the other lock alone it has an arrangement of its own, or they would tear each other's mail.
 LOCKFILE = (
-    MESSAGE + 'until lockfile -r 0 "$BOX.lock" 2>/dev/null; do sleep 0.01; done;'
+    MESSAGE + 'exec 9>>"$BETWEEN"; flock 9; until lockfile -r 0 "$BOX.lock" 2>/dev/null; do sleep 0.01; done;'
     '{ echo "From other@example.com Tue Nov 14 22:13:20 2023"; message "$NAME$i"; echo; } >>"$BOX";'
-    ' rm -f "$BOX.lock"; done'
+    ' rm -f "$BOX.lock"; flock -u 9; done'
 )
 #: The kernel's lock alone, in the language that every Debian system has.
 FCNTL = """
-use Fcntl;
+use Fcntl qw(:DEFAULT :flock);
 for my $i (1 .. $ENV{COUNT}) {
     my $name = "$ENV{NAME}$i";
+    open(my $between, ">>", $ENV{BETWEEN}) or die $!;
+    flock($between, LOCK_EX) or die $!;
     open(my $box, ">>", $ENV{BOX}) or die $!;
     my $lock = pack("ssx4qqlx4", F_WRLCK, 0, 0, 0, 0);
     fcntl($box, F_SETLKW, $lock) or die $!;
     syswrite($box, "From other\\@example.com Tue Nov 14 22:13:20 2023\\n");
     syswrite($box, "Subject: $name\\n\\n" . "line of $name\\n" x 16 . "end\\n\\n");
     close($box);
+    close($between);
 }
 """
 WHOLE = re.compile(
@@ -122,6 +126,7 @@ def others(box: Path, name: str, command: list[str], count: int) -> subprocess.P
     """Another program that appends as games, a member of the directory's group as Debian's setgid programs are."""
     environment = {"PATH": "/usr/bin:/bin", "BOX": str(box), "NAME": name, "COUNT": str(count), "LOGNAME": "games"}
     environment["PROCMAIL"] = str(box.parents[2] / "procmail")
+    environment["BETWEEN"] = str(box.parents[2] / "between")
     return subprocess.Popen(command, env=environment, user=GAMES.uid, group=8, extra_groups=[], umask=0o077)
 
 
@@ -159,6 +164,8 @@ def test_programs_that_share_an_mbox_tear_and_lose_nothing_though_our_agents_are
     os.chown(box, GAMES.uid, GAMES.gid)
     shutil.copyfile("/usr/bin/procmail", root / "procmail")
     (root / "procmail").chmod(0o755)
+    (root / "between").touch()
+    (root / "between").chmod(0o666)
     count = 700 if thorough else 25
     programs = [
         ("procmailA", ["sh", "-c", PROCMAIL]),
