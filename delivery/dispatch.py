@@ -20,7 +20,7 @@ from delivery.mailboxes import Mailboxes
 from delivery.relay import Relayer
 from policy.config import Config, Lmtp, LocalAction, Relay
 from policy.route import Route
-from spool.door import SpoolDoor
+from spool.door import Intents
 from spool.files import SystemOps
 from spool.layout import Layout
 from spool.message import Batch, Claimed
@@ -69,7 +69,7 @@ class Dispatcher:
         self._now = now
 
     @classmethod
-    def make(cls, config: Callable[[], Config], layout: Layout, spool: SpoolDoor, hands: Hands | None = None) -> Self:
+    def make(cls, config: Callable[[], Config], layout: Layout, spool: Intents, hands: Hands | None = None) -> Self:
         """A dispatcher for this machine, which delivers by ``hands`` and ends them."""
         now = spool.clock.now
         hands = hands or hands_for(layout, spool.commit_intents)

@@ -21,7 +21,7 @@ from delivery.hands import MAX_SESSIONS, Hands
 from delivery.ledger import Ledger
 from delivery.planning import Plan, Planner, was_tried
 from policy.config import Config, LocalAction, Mbox
-from spool.door import SpoolDoor
+from spool.door import Intents
 from spool.errors import UnknownEnvelope
 from spool.ids import EnvelopeId
 from spool.intent import MboxIntent
@@ -43,7 +43,7 @@ _log = logging.getLogger("delivery.agent")
 class Mailboxes:
     """See the module."""
 
-    def __init__(self, spool: SpoolDoor, layout: Layout, hands: Hands, config: Callable[[], Config]) -> None:
+    def __init__(self, spool: Intents, layout: Layout, hands: Hands, config: Callable[[], Config]) -> None:
         self._spool = spool
         self._config = config
         self._layout = layout

@@ -16,7 +16,7 @@ from typing import Final
 
 from ingress import headers, replies
 from spool.bodies import SMALL_BODY, BodyWriter, StoredBody
-from spool.door import SpoolDoor
+from spool.door import Intake
 from spool.ids import MessageId
 from spool.reply import Reply
 
@@ -34,7 +34,7 @@ class MessageRefused(Exception):
 class IncomingBody:
     """Takes the content of one message in pieces; ``finish_header`` is given the fields and returns those to keep."""
 
-    def __init__(self, spool: SpoolDoor, message: MessageId, finish_header: Callable[[bytes], bytes]) -> None:
+    def __init__(self, spool: Intake, message: MessageId, finish_header: Callable[[bytes], bytes]) -> None:
         self._spool = spool
         self._message = message
         self._finish_header = finish_header
@@ -60,7 +60,7 @@ class IncomingBody:
             await self._end_header()
 
     async def finish(self) -> bytes | StoredBody:
-        """The whole body, for `SpoolDoor.accept`."""
+        """The whole body, for `Intake.accept`."""
         if self._header is not None:
             await self._end_header()
         if self._writer is None:

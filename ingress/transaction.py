@@ -30,7 +30,7 @@ from policy.admit import Admitted, Refused
 from policy.config import Config, Facts, Listener
 from policy.errors import TableUnavailable
 from spool.address import Address
-from spool.door import SpoolDoor
+from spool.door import Intake
 from spool.errors import DuplicateMessage, SpoolError, SpoolFull, SpoolLost
 from spool.ids import MessageId, envelope_id, new_message_id
 from spool.message import BodyKind, Client, Message, NewEnvelope, Recipient, Refusal, Submission
@@ -57,7 +57,7 @@ class House:
     #: The present configuration; a reload changes what it returns.
     config: Callable[[], Config]
     admit: Admit
-    spool: SpoolDoor
+    spool: Intake
 
 
 @dataclass(frozen=True, slots=True)

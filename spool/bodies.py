@@ -29,7 +29,7 @@ from spool.errors import BodyDamaged, SpoolLost, SpoolUnavailable, blame
 from spool.files import Ops
 from spool.ids import MessageId
 from spool.instants import Instant
-from spool.seal import OPEN, Opening, Readable, Seal, Sealing, seal_whole
+from spool.seal import OPEN, Opening, Readable, Seal, Sealer, Sealing, seal_whole
 
 _log: Final = logging.getLogger(__name__)
 
@@ -185,21 +185,54 @@ def open_small(content: bytes, opening: Opening | None, size: int, digest: bytes
     return SmallBody(content)
 
 
+class Sheet(Protocol):
+    """The file that a `BodyWriter` writes to."""
+
+    def write(self, data: bytes) -> None:
+        """Append ``data``. Raises `OSError`."""
+
+    def finish(self) -> None:
+        """It is written."""
+
+    def discard(self) -> None:
+        """Nothing of it is kept, unless a commit answers for it already."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSheet:
+    """A file of this process's own spool."""
+
+    files: BodyFiles
+    name: MessageId
+    descriptor: int
+
+    def write(self, data: bytes) -> None:
+        """See `Sheet`."""
+        self.files.ops.write(self.descriptor, data)
+
+    def finish(self) -> None:
+        """See `Sheet`. The descriptor is kept for the fsync."""
+
+    def discard(self) -> None:
+        """See `Sheet`."""
+        if not self.files.is_handed_over(self.name):
+            self.files.discard(self.name)
+
+
 class BodyWriter:
     """A large body on its way into its file; holds a few `CHUNK` octets in memory whatever its size.
 
     Ends with `finish` or with `abandon`; both close it.
     """
 
-    def __init__(self, files: BodyFiles, name: MessageId) -> None:
-        self._files = files
+    def __init__(self, name: MessageId, sealer: Sealer, sheet: Sheet) -> None:
         self._name = name
         self._size = 0
         self._checksum = hashlib.blake2b(digest_size=CHECKSUM_SIZE)
         self._waiting: list[bytes] = []
         self._waiting_octets = 0
-        self._sealer = files.sealing.begin(name)
-        self._descriptor = files.create(name)
+        self._sealer = sealer
+        self._sheet = sheet
 
     def write(self, data: bytes) -> None:
         """Append ``data``; raises `SpoolFull` or `SpoolUnavailable`, after which only `abandon` is left."""
@@ -214,12 +247,12 @@ class BodyWriter:
         """What `accept` wants; nothing is durable before that."""
         sealed = self._sealer.update(self._take())
         self._put(sealed + self._sealer.finish())
+        self._sheet.finish()
         return StoredBody(self._name, self._size, self._checksum.digest(), self._sealer.seal)
 
     def abandon(self) -> None:
         """Nothing of it is kept; harmless once it was abandoned, or handed to `accept`, which then answers for it."""
-        if not self._files.is_handed_over(self._name):
-            self._files.discard(self._name)
+        self._sheet.discard()
 
     def _take(self) -> bytes:
         waiting = b"".join(self._waiting)
@@ -229,7 +262,7 @@ class BodyWriter:
 
     def _put(self, data: bytes) -> None:
         try:
-            self._files.ops.write(self._descriptor, data)
+            self._sheet.write(data)
         except OSError as error:
             raise blame(error) from error
 
@@ -283,6 +316,11 @@ class BodyFiles:
             raise blame(error) from error
         self.ops.reached(Instant.BODY_CREATED)
         return descriptor
+
+    def writer(self, name: MessageId) -> BodyWriter:
+        """A large body that begins; raises `SpoolFull` or `SpoolUnavailable`."""
+        sealer = self.sealing.begin(name)
+        return BodyWriter(name, sealer, OwnSheet(self, name, self.create(name)))
 
     def is_unpublished(self, name: str) -> bool:
         """Whether a session of ours still writes it, or waits for its commit."""

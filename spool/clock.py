@@ -83,6 +83,17 @@ class SpoolClock:
         recorded = min(floor, last.spool_ms + MAX_UNMARKED)
         return max(last.spool_ms + gap, last.spool_ms, recorded)
 
+    @classmethod
+    def ahead(cls, clock: Clock, offset: int) -> SpoolClock:
+        """The spool time of another process of this boot, which is ``offset`` ahead of the time since boot."""
+        boottime = clock.boottime_ms()
+        return cls(clock, TimeMark(clock.boot_id(), boottime, clock.wall(), boottime + offset))
+
+    @property
+    def offset(self) -> int:
+        """Milliseconds that spool time is ahead of the time since boot."""
+        return self._offset
+
     def now(self) -> int:
         """Spool time in milliseconds."""
         return self.clock.boottime_ms() + self._offset

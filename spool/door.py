@@ -1,7 +1,7 @@
 """The door to the spool: everything that the rest of the house may ask of it.
 
-`spool.writer.SpoolWriter` is this door in the process that holds the spool. The interface is narrow enough to be spoken
-through a socket by another process.
+`spool.writer.SpoolWriter` is this door in the process that holds the spool. Other processes see the part of it that concerns
+them, `Intake` or `Intents`, through a socket (`spool.remote`).
 
 Guarantees: a method that changes something returns when the change is durable, and what it was called with is then wholly
 there; when it raises, nothing of it is there. Cancelling a caller never cancels its commit.
@@ -30,8 +30,22 @@ from spool.selection import Selection
 from spool.settlement import Settlement
 
 
-class SpoolDoor(Protocol):
-    """See the module. Times are spool time in milliseconds."""
+class Intake(Protocol):
+    """What ingress may ask."""
+
+    @property
+    def clock(self) -> SpoolClock:
+        """Spool time."""
+
+    async def new_body(self, message: MessageId) -> BodyWriter:
+        """A file for a body of more than `spool.bodies.SMALL_BODY` octets."""
+
+    async def accept(self, submission: Submission) -> None:
+        """Take the message: from here on we own it. Raises `DuplicateMessage`."""
+
+
+class Intents(Protocol):
+    """What delivery may ask."""
 
     @property
     def clock(self) -> SpoolClock:
@@ -40,6 +54,16 @@ class SpoolDoor(Protocol):
     @property
     def instance(self) -> str:
         """A name for this spool, made with it and never changed: lower-case letters and digits."""
+
+    async def commit_intents(self, intents: Sequence[MboxIntent]) -> None:
+        """Keep what is about to be appended to a mailbox, in place of an earlier intent. Raises `UnknownEnvelope`."""
+
+    async def intent_of(self, envelope: EnvelopeId) -> MboxIntent | None:
+        """The intent that was kept last for this envelope."""
+
+
+class SpoolDoor(Intake, Intents, Protocol):
+    """See the module. Times are spool time in milliseconds."""
 
     @property
     def lost(self) -> anyio.Event:
@@ -53,9 +77,6 @@ class SpoolDoor(Protocol):
         """Have ``callback`` called in the loop after each commit that made something due."""
 
     # -- in -----------------------------------------------------------------------------------------------------------
-
-    async def new_body(self, message: MessageId) -> BodyWriter:
-        """A file for a body of more than `spool.bodies.SMALL_BODY` octets."""
 
     async def accept(self, submission: Submission, settles: Settlement | None = None) -> None:
         """Take the message: from here on we own it. Raises `DuplicateMessage`.
@@ -113,12 +134,6 @@ class SpoolDoor(Protocol):
 
     async def report_lines(self, envelope: EnvelopeId) -> list[ReportLine]:
         """What a report envelope is about. Raises `UnknownEnvelope`."""
-
-    async def commit_intents(self, intents: Sequence[MboxIntent]) -> None:
-        """Keep what is about to be appended to a mailbox, in place of an earlier intent. Raises `UnknownEnvelope`."""
-
-    async def intent_of(self, envelope: EnvelopeId) -> MboxIntent | None:
-        """The intent that was kept last for this envelope."""
 
     # -- the operator -------------------------------------------------------------------------------------------------
 

@@ -106,12 +106,14 @@ class Sealing:
 
     def begin(self, name: str) -> Sealer:
         """Seal the body of the message of that id."""
-        encrypting = None
-        seal = Seal(self.compression)
-        if self.key:
-            seal = Seal(self.compression, self.key.fingerprint, os.urandom(SALT_SIZE))
-            encrypting = _Encrypting(_body_key(self.key, seal, name), _bound(seal, name))
-        return Sealer(seal, _COMPRESSORS[self.compression](), encrypting)
+        return self.commission(name).sealer()
+
+    def commission(self, name: str) -> Commission:
+        """What another process needs to seal the body of the message of that id, and no other."""
+        if not self.key:
+            return Commission(Seal(self.compression), Opening(self.compression))
+        seal = Seal(self.compression, self.key.fingerprint, os.urandom(SALT_SIZE))
+        return Commission(seal, Opening(self.compression, _body_key(self.key, seal, name), _bound(seal, name)))
 
     def opening(self, seal: Seal, name: str) -> Opening | None:
         """What opens the body of that message; None when it lies open. Raises `KeyMissing`."""
@@ -170,6 +172,20 @@ class Opening:
     def opened(self, source: Readable) -> Opened:
         """The body out of the octets of ``source``."""
         return Opened(self, source)
+
+
+@dataclass(frozen=True, slots=True)
+class Commission:
+    """One body, to be sealed by whoever has this."""
+
+    seal: Seal
+    opening: Opening
+
+    def sealer(self) -> Sealer:
+        """Begin."""
+        opening = self.opening
+        encrypting = _Encrypting(opening.key, opening.bound) if opening.key else None
+        return Sealer(self.seal, _COMPRESSORS[opening.compression](), encrypting)
 
 
 class Opened:

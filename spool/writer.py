@@ -121,10 +121,14 @@ class SpoolWriter:
 
     async def new_body(self, message: MessageId) -> BodyWriter:
         """A file for a large body."""
+        self.require_ready()
+        # Not in a thread: a caller that is cancelled while it waits could neither use nor abandon it.
+        return self.bodies.writer(message)
+
+    def require_ready(self) -> None:
+        """Raise `SpoolLost`, `SpoolUnavailable` or `SpoolFull` when no body can be taken now."""
         self._require_open()
         self._require_room()
-        # Not in a thread: a caller that is cancelled while it waits could neither use nor abandon it.
-        return BodyWriter(self.bodies, message)
 
     async def accept(self, submission: Submission, settles: Settlement | None = None) -> None:
         """Take the message; from here on we own it."""

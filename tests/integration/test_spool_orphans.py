@@ -52,7 +52,7 @@ def sweep(opened: OpenSpool, spool_dir: Path) -> OrphanSweep:
 
 
 def write(bodies: BodyFiles) -> BodyWriter:
-    writer = BodyWriter(bodies, new_message_id(1))
+    writer = bodies.writer(new_message_id(1))
     writer.write(LARGE)
     return writer
 
@@ -84,7 +84,7 @@ def test_a_body_that_is_being_written_is_no_orphan(opened: OpenSpool, tmp_path: 
 
 
 def test_the_body_of_a_message_is_no_orphan(opened: OpenSpool, tmp_path: Path) -> None:
-    writer = BodyWriter(opened.store.bodies, name := new_message_id(1))
+    writer = opened.store.bodies.writer(name := new_message_id(1))
     writer.write(LARGE)
     stored = writer.finish()
     take_in(opened, Letter(body=stored), name)
@@ -103,7 +103,7 @@ def test_an_abandoned_body_leaves_nothing(opened: OpenSpool, tmp_path: Path) -> 
 def test_two_sessions_cannot_write_one_body(opened: OpenSpool) -> None:
     writer = write(opened.store.bodies)
     with pytest.raises(SpoolUnavailable):
-        BodyWriter(opened.store.bodies, writer.finish().name)  # type: ignore[arg-type]
+        opened.store.bodies.writer(writer.finish().name)  # type: ignore[arg-type]
     writer.abandon()
 
 
