@@ -24,7 +24,7 @@ from control.backing import back_up
 from control.explaining import QuestionError
 from control.exporting import export
 from control.importing import House
-from control.journal import Journal, UnknownSubsystem
+from control.journal import UnknownSubsystem
 from control.listings import Forbidden, ListingRequest, Viewer, rows
 from control.protocol import (
     CHUNK,
@@ -93,6 +93,19 @@ class Switch(Protocol):
         """Pause it, or let it go on; False when it was so before."""
 
 
+class Loudness(Protocol):
+    """How much the log says. `control.journal.Journal` is that of one process."""
+
+    def set_verbose(self, verbose: bool) -> None:
+        """Whether debug lines are written."""
+
+    def trace(self, subsystem: str) -> None:
+        """Have a subsystem say everything. Raises `UnknownSubsystem`."""
+
+    def untrace(self, subsystem: str) -> None:
+        """The end of `trace`. Raises `UnknownSubsystem`."""
+
+
 class Schedule(Protocol):
     """What the scheduler has to know of, because it claims envelopes ahead. `scheduler.runner.Runner` is it."""
 
@@ -130,7 +143,7 @@ class Desk:
     spool: SpoolDoor
     reader: QueueReader
     schedule: Schedule
-    journal: Journal
+    journal: Loudness
     #: ``mda``, ``mta``, ``smtp``.
     parts: Mapping[str, Switch]
     figures: Figures
@@ -139,6 +152,8 @@ class Desk:
     config: Callable[[], Config]
     #: Those of the present configuration, by name.
     tables: Callable[[], Mapping[str, Table]]
+    #: Reads one of them anew; what was wrong with it, or nothing.
+    refresh: Callable[[str], Awaitable[str]]
 
 
 class Commands:
@@ -294,9 +309,8 @@ class Commands:
         tables = self._desk.tables()
         if name not in tables:
             raise CommandRefused(f'there is no table "{name}"{did_you_mean(name, tables)}')
-        await anyio.to_thread.run_sync(tables[name].refresh)
-        if tables[name].trouble:
-            raise CommandRefused(tables[name].trouble)
+        if trouble := await self._desk.refresh(name):
+            raise CommandRefused(trouble)
         _log.info("info: table %s updated", name)
 
     async def _pause(self, request: Pause) -> None:

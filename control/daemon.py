@@ -19,46 +19,32 @@ import resource
 import signal
 import socket
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Final, NoReturn, TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from control.background import Starting
-from control.commands import Commands, Desk, Switch
-from control.explain_routes import Ways
-from control.explaining import Explainer
-from control.figures import Figures
 from control.generation import Generation, GenerationRefused, Source, open_generation, read_generation
 from control.journal import Journal
 from control.notify import tell_ready, tell_reloading, tell_stopping
-from control.server import ControlServer
+from control.roles.ingress import IngressRole
+from control.roles.queue import QueueRole, Surroundings, end_at_once, queue_reader
 from control.sockets import SocketTaken, bind_unix, remove_unix
-from control.switches import IngressSwitch, TrafficSwitch
-from delivery.bounce import Reporter
 from delivery.dispatch import Dispatcher, hands_for
 from delivery.forwards import UserForwards
-from delivery.resolver import Resolver
-from ingress.drop import DropReader, make_drop
-from ingress.listener import Ingress
-from ingress.transaction import House
-from policy.admit import admit
+from ingress.drop import make_drop
 from policy.config import Config
 from policy.tables.passwd import SystemUsers
-from policy.tables.table import Table
-from scheduler.limits import Traffic
-from scheduler.runner import Runner
-from spool.errors import SpoolError, SpoolFull, SpoolInUse, SpoolUnavailable
+from spool.errors import SpoolError, SpoolInUse
 from spool.layout import Layout
 from spool.listing import QueueReader
-from spool.seal import Sealing
 from spool.writer import SpoolWriter
 
 #: Descriptors that the process may have: connections, deliveries, files. Not more, because some programs that are started
@@ -129,7 +115,7 @@ async def _serve(start: Start, ready: Callable[[], None]) -> None:
     places = start.source.places
     async with _spool(places) as spool:
         _drop_directory(places)
-        with _control_socket(places) as control, closing(_reader(places, spool)) as reader:
+        with _control_socket(places) as control, queue_reader(places, spool) as reader:
             generation = _first_generation(start)
             await Daemon(start, generation, spool, reader).serve(control, ready)
     _log.info("Exiting")
@@ -148,7 +134,7 @@ async def _spool(places: Layout) -> AsyncIterator[SpoolWriter]:
     finally:
         await spool.aclose()
         if spool.lost.is_set():
-            _end_at_once()
+            end_at_once()
 
 
 def _drop_directory(places: Layout) -> None:
@@ -181,10 +167,6 @@ def _control_socket(places: Layout) -> Iterator[socket.socket]:
         remove_unix(places.submission_socket)
 
 
-def _reader(places: Layout, spool: SpoolWriter) -> QueueReader:
-    return QueueReader.beside(places.spool_dir, spool.clock, spool.bodies)
-
-
 class Daemon:
     """All roles in one process."""
 
@@ -193,30 +175,17 @@ class Daemon:
         self._paused = start.paused
         self._config = generation.config
         self._openings = generation.openings
-        self._spool = spool
-        self._seal_with(generation.sealing)
         places = start.source.places
         users = SystemUsers()
         hands = hands_for(places, spool.commit_intents)
         forwards = UserForwards(hands)
-        decide = partial(admit, users=users, forwards=forwards)
-        house = House(self.config, decide, spool)
-        self._ingress = Ingress(house)
-        self._drop = DropReader(places, house)
+        self._ingress = IngressRole(places, self.config, spool, users, forwards)
         self._delivery = Dispatcher.make(self.config, places, spool, hands)
-        reporter = Reporter(self.config, spool.clock, users, forwards)
-        self._runner = Runner(spool, self.config, self._delivery.deliver, reporter.report)
-        self._parts: dict[str, Switch] = {
-            "mda": TrafficSwitch(self._runner, Traffic.LOCAL),
-            "mta": TrafficSwitch(self._runner, Traffic.RELAY),
-            "smtp": IngressSwitch(self._ingress, self._drop),
-        }
-        figures = Figures(spool, reader, self._runner, self._ingress, self._drop, self._fingerprints, time.monotonic())
-        explainer = Explainer(self.config, decide, Ways(places, partial(Resolver.of_machine, places)), running=True)
-        desk = Desk(
-            spool, reader, self._runner, start.journal, self._parts, figures, explainer, self.config, self._tables
+        around = Surroundings(
+            places, self.config, users, forwards, self._delivery.deliver, self._ingress, start.journal, self._refresh
         )
-        self._control = ControlServer(Commands(desk))
+        self._queue = QueueRole(around, spool, reader)
+        self._queue.seal_with(generation.sealing)
         self._stop = anyio.Event()
         self._reloading = anyio.Lock()
 
@@ -224,33 +193,27 @@ class Daemon:
         """The present configuration."""
         return self._config
 
-    def _fingerprints(self) -> frozenset[str]:
-        return self._spool.bodies.sealing.fingerprints
-
-    def _tables(self) -> Mapping[str, Table]:
-        return self._config.tables
+    async def _refresh(self, table: str) -> str:
+        found = self._config.tables[table]
+        await anyio.to_thread.run_sync(found.refresh)
+        return found.trouble
 
     async def serve(self, control: socket.socket, ready: Callable[[], None]) -> None:
         """Run every role until a signal asks for the end."""
         _log.info("info: Mailspool %s starting", version("mailspool"))
-        if self._paused:
-            await self._runner.recall_paused()
-        for part in self._paused:
-            await self._parts[part].set_running(False)
+        await self._queue.pause(self._paused)
         async with anyio.create_task_group() as everything:
-            everything.start_soon(self._end_when_lost)
+            everything.start_soon(self._queue.end_when_lost)
             everything.start_soon(self._obey_signals, everything)
-            everything.start_soon(self._control.serve, control)
-            everything.start_soon(self._unlock)
+            everything.start_soon(self._queue.serve_operators, control)
+            everything.start_soon(self._queue.unlock)
             async with anyio.create_task_group() as work:
                 await work.start(self._ingress.serve, self._openings)
-                work.start_soon(self._runner.run)
-                work.start_soon(self._drop.run)
+                work.start_soon(self._queue.serve)
                 ready()
                 await self._stop.wait()
                 self._ingress.stop()
-                self._drop.stop()
-                self._runner.stop()
+                self._queue.stop()
             await self._delivery.aclose()
             everything.cancel_scope.cancel()
 
@@ -279,10 +242,8 @@ class Daemon:
         try:
             generation = await anyio.to_thread.run_sync(read_generation, self._source, self._ingress.listening)
             self._config = generation.config
-            self._seal_with(generation.sealing)
             await self._ingress.reopen(generation.openings)
-            await when_writable(self._runner.reconfigured)
-            await self._unlock()
+            await self._queue.reconfigured(generation.sealing)
             _log.info("info: configuration reloaded")
         except GenerationRefused as error:
             for reason in error.reasons:
@@ -290,37 +251,3 @@ class Daemon:
             _log.error("the configuration was not reloaded: nothing has changed")
         finally:
             tell_ready()
-
-    def _seal_with(self, sealing: Sealing) -> None:
-        self._spool.seal_with(sealing)
-        if sealing.key:
-            _log.info("info: waiting mail is sealed with key %s", sealing.key.fingerprint)
-
-    async def _unlock(self) -> None:
-        """Let mail flow that was held for want of a key."""
-        if freed := await when_writable(self._spool.unlock):
-            _log.info("info: %d envelopes waited for their key, which is here now", freed)
-
-    async def _end_when_lost(self) -> None:
-        await self._spool.lost.wait()
-        _end_at_once()
-
-
-async def when_writable(work: Callable[[], Awaitable[T]]) -> T:
-    """Do it as soon as the spool can be written; what keeps it from that is in the log already."""
-    while True:
-        try:
-            return await work()
-        except (SpoolFull, SpoolUnavailable):
-            pass
-        except ExceptionGroup as group:
-            if group.split((SpoolFull, SpoolUnavailable))[1] is not None:
-                raise
-        await anyio.sleep(TRY_AGAIN)
-
-
-def _end_at_once() -> NoReturn:
-    """Leave without another answer: what was not acknowledged was not promised, and the next start looks at the disk."""
-    _log.error("a write to the spool may be lost: look for trouble with the disk (dmesg), then start smtpd again")
-    logging.shutdown()
-    os._exit(os.EX_IOERR)

@@ -10,8 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from control.printing import duration
-from ingress.drop import DropReader
-from ingress.listener import Ingress
+from control.roles.ingress import Front
 from scheduler.runner import Runner
 from spool.listing import DAMAGED_COUNTED, QueueReader
 from spool.state import State
@@ -25,8 +24,7 @@ class Figures:
     spool: SpoolWriter
     reader: QueueReader
     runner: Runner
-    ingress: Ingress
-    drop: DropReader
+    front: Front
     #: The keys of the queue that are at hand.
     fingerprints: Callable[[], Collection[str]]
     #: On the monotonic clock.
@@ -38,11 +36,11 @@ class Figures:
         uptime = time.monotonic() - self.started
         figures: dict[str, object] = {
             **self.runner.snapshot().counters,
-            "drop.damaged": self.drop.set_aside,
+            "drop.damaged": self.front.set_aside,
             "queue.message": counts.messages,
             "queue.report": counts.reports,
             "scheduler.envelope": sum(counts.by_state.values()),
-            "smtp.session": self.ingress.sessions,
+            "smtp.session": self.front.sessions,
             "uptime": int(uptime),
             "uptime.human": duration(uptime),
         }
@@ -68,5 +66,5 @@ class Figures:
         if orphans := self.spool.bodies.orphans():
             folder = self.spool.bodies.orphan_dir
             yield f"bodies without a message in {folder} (look at them, then delete them): {orphans}"
-        if self.drop.set_aside:
-            yield f"{self.drop.set_aside} files of the drop are set aside"
+        if self.front.set_aside:
+            yield f"{self.front.set_aside} files of the drop are set aside"

@@ -66,6 +66,10 @@ class House:
     async def ask(self, request: Request) -> list[AnyAnswer]:
         return await anyio.to_thread.run_sync(partial(self._ask, request))
 
+    async def refresh(self, table: str) -> str:
+        await anyio.to_thread.run_sync(self.tables[table].refresh)
+        return self.tables[table].trouble
+
     async def rows(self, request: Request) -> list[AnyAnswer]:
         return [answer for answer in await self.ask(request) if not isinstance(answer, Done)]
 
@@ -112,6 +116,7 @@ async def running(folder: Path, limits: Limits | None = None) -> AsyncIterator[H
         NoQuestions(),
         lambda: Config("", "mail.example.org", (), {}, ()),
         lambda: house.tables,
+        house.refresh,
     )
     try:
         async with anyio.create_task_group() as tasks:

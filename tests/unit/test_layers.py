@@ -21,7 +21,7 @@ THIRD_PARTY = {
     "policy": {"passlib", "cryptography", "anyio", "idna", "re2"},
     "ingress": {"aiosmtpd", "anyio"},
     "scheduler": {"anyio"},
-    "delivery": {"aiosmtplib", "anyio", "dns", "idna"},
+    "delivery": {"aiosmtplib", "anyio", "dns", "idna", "msgspec"},
     "control": {"anyio", "msgspec", "uvloop"},
 }
 KNOWN_THIRD_PARTY = set().union(*THIRD_PARTY.values()) | {"rich", "click", "zstandard", "structlog"}

@@ -1,0 +1,262 @@
+"""Delivery by another process: batches go there through a `spool.channel`, and what came of them comes back.
+
+`RemoteDelivery` is the scheduler's side, `DeliveryDesk` that of the process that delivers. Small bodies travel in the frame,
+large ones as descriptors. A route is not sent but worked out there from its lane: who delivers has the configuration too,
+and the secrets that go with it.
+
+Guarantees: as `delivery.dispatch`: one result for each envelope of a batch, in order. While nobody delivers, batches wait.
+
+Failure: the process that delivers may die at any time. What it had under way is deferred, and the history says that it may
+have been sent; who kept it in a mailbox recognises it (`docs/durability.md`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import anyio
+import msgspec
+
+from delivery.dispatch import STRAY
+from delivery.frames import HandedOver
+from policy.config import Config, Lmtp, Relay
+from policy.route import Route, Unroutable, route_of
+from spool.bodies import Body, LargeBody, SmallBody, UnreadableBody
+from spool.channel import CallFailed, Channel, ChannelClosed, Descriptors, Method, Offer
+from spool.clock import SpoolClock
+from spool.errors import BodyDamaged
+from spool.ids import EnvelopeId
+from spool.lane import Lane
+from spool.message import Batch, Claimed, Envelope, Message
+from spool.outcome import Attempt, Damaged, Deferred, Delivered, Failed, Outcome, Stage
+from spool.reply import EnhancedStatus, Reply, printable
+from spool.seal import Opening
+
+#: `delivery.dispatch.Dispatcher.deliver`.
+Deliver: TypeAlias = Callable[[Batch, Route], Awaitable[Sequence[Attempt | Damaged]]]
+
+#: What the history says of mail that was on its way elsewhere when those who delivered it died.
+IN_DOUBT: Final = Deferred(
+    Reply(451, "4.3.2", "the delivery process died: if it was sent, no reply was seen"), stage=Stage.DOT
+)
+_INTERRUPTED: Final = Deferred(Reply(451, "4.3.2", "the delivery process died"))
+
+
+class _Letter(msgspec.Struct, frozen=True, array_like=True):
+    """A message and its body: octets, or the size and what else is known of one that comes as a descriptor."""
+
+    message: Message
+    octets: bytes
+    size: int
+    checksum: bytes
+    opening: Opening | None
+    #: Why there is no body; empty for all but the unreadable.
+    damage: str
+    is_large: bool
+
+
+class _Item(msgspec.Struct, frozen=True, array_like=True):
+    letter: int
+    lane_id: int
+    envelope: Envelope
+    was_in_flight: bool
+
+
+class DeliverBatch(msgspec.Struct, frozen=True, array_like=True):
+    """A `Batch`; the descriptors of its large bodies come in the order of its letters."""
+
+    lane: Lane
+    letters: list[_Letter]
+    items: list[_Item]
+
+
+class Ended(msgspec.Struct, frozen=True, array_like=True):
+    """An `Attempt`, or `Damaged` with its reason in ``route``."""
+
+    kind: str
+    envelope: EnvelopeId
+    started: int
+    ended: int
+    route: str
+    reply: Reply | None
+    remote: str
+    stage: Stage
+    dsn_passed_on: bool
+
+
+DELIVER: Final = Method("deliver", DeliverBatch, list[Ended])
+
+_OUTCOMES: Final[dict[str, type[Delivered] | type[Deferred] | type[Failed]]] = {
+    kind.__name__: kind for kind in (Delivered, Deferred, Failed)
+}
+
+
+class RemoteDelivery:
+    """The scheduler's side. `attach` it to the process that delivers, whenever there is a new one."""
+
+    def __init__(self, clock: SpoolClock) -> None:
+        self._clock = clock
+        self._channel: Channel | None = None
+        self._attached = anyio.Event()
+
+    def attach(self, channel: Channel) -> None:
+        """From here on, this one delivers."""
+        self._channel = channel
+        self._attached.set()
+
+    async def deliver(self, batch: Batch, route: Route) -> Sequence[Attempt | Damaged]:
+        """See `scheduler.sessions.Deliver`."""
+        channel = await self._whoever_delivers()
+        started = self._clock.now()
+        is_elsewhere = isinstance(route.action, Relay | Lmtp)
+        packed = _pack(batch, shares_bodies=is_elsewhere)
+        try:
+            ended = await channel.call(DELIVER, packed.frame, packed.descriptors)
+            return _results(batch, ended)
+        except ChannelClosed:
+            outcome: Outcome = IN_DOUBT if is_elsewhere else _INTERRUPTED
+        except (CallFailed, _Nonsense):
+            outcome = Deferred(STRAY)
+        finally:
+            packed.close()
+        now = self._clock.now()
+        return [Attempt(one.envelope.id, started, now, route.name, outcome) for one in batch.items]
+
+    async def _whoever_delivers(self) -> Channel:
+        while self._channel is None or self._channel.is_closed:
+            self._attached = anyio.Event()
+            await self._attached.wait()
+        return self._channel
+
+
+class DeliveryDesk:
+    """The side of the process that delivers."""
+
+    def __init__(self, deliver: Deliver, config: Callable[[], Config], clock: SpoolClock) -> None:
+        self._deliver_here = deliver
+        self._config = config
+        self._clock = clock
+
+    def offers(self) -> list[Offer]:
+        """For the channel to the scheduler."""
+        return [Offer(DELIVER, self._deliver)]
+
+    async def _deliver(self, frame: DeliverBatch, came: Descriptors) -> list[Ended]:
+        descriptors: list[int] = []
+        try:
+            batch = _unpack(frame, came, descriptors)
+            return [_ended(one) for one in await self._try(batch)]
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    async def _try(self, batch: Batch) -> Sequence[Attempt | Damaged]:
+        route = route_of(self._config(), batch.lane)
+        if isinstance(route, Route):
+            return await self._deliver_here(batch, route)
+        return [self._unroutable(one, route) for one in batch.items]
+
+    def _unroutable(self, one: Claimed, why: Unroutable) -> Attempt:
+        now = self._clock.now()
+        return Attempt(one.envelope.id, now, now, "-", Deferred(Reply(451, "4.3.5", why.reason), stage=Stage.ROUTE))
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    frame: DeliverBatch
+    descriptors: list[int]
+
+    def close(self) -> None:
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+def _pack(batch: Batch, *, shares_bodies: bool) -> _Packed:
+    """Items of one message share its letter, if they are tried one after the other; a descriptor has one place to read."""
+    letters: list[_Letter] = []
+    descriptors: list[int] = []
+    places: dict[str, int] = {}
+    items = []
+    for one in batch.items:
+        place = places.get(one.message.id)
+        if place is None or not (shares_bodies or isinstance(one.body, SmallBody)):
+            place = places[one.message.id] = len(letters)
+            letters.append(_letter(one.message, one.body, descriptors))
+        items.append(_Item(place, one.lane_id, one.envelope, one.was_in_flight))
+    return _Packed(DeliverBatch(batch.lane, letters, items), descriptors)
+
+
+def _letter(message: Message, body: Body, descriptors: list[int]) -> _Letter:
+    if isinstance(body, LargeBody):
+        try:
+            descriptors.append(body.ops.open(body.path))
+        except OSError as error:
+            return _Letter(message, b"", body.size, b"", None, f"{body.path}: {error.strerror}", False)
+        return _Letter(message, b"", body.size, body.checksum, body.opening, "", True)
+    try:
+        return _Letter(message, body.read(), body.size, b"", None, "", False)
+    except BodyDamaged as error:
+        return _Letter(message, b"", body.size, b"", None, str(error), False)
+
+
+def _unpack(frame: DeliverBatch, came: Descriptors, descriptors: list[int]) -> Batch:
+    bodies: list[Body] = []
+    for letter in frame.letters:
+        if letter.is_large:
+            descriptors.append(came.take())
+            lent = HandedOver(descriptors[-1])
+            bodies.append(LargeBody("its file", letter.size, letter.checksum, lent, letter.opening))
+        elif letter.damage:
+            bodies.append(UnreadableBody(letter.size, letter.damage))
+        else:
+            bodies.append(SmallBody(letter.octets))
+    items = (
+        Claimed(one.lane_id, one.envelope, frame.letters[one.letter].message, bodies[one.letter], one.was_in_flight)
+        for one in frame.items
+    )
+    return Batch(frame.lane, tuple(items))
+
+
+def _ended(one: Attempt | Damaged) -> Ended:
+    if isinstance(one, Damaged):
+        return Ended("Damaged", one.envelope, 0, 0, one.reason, None, "", Stage.LOCAL, False)
+    outcome = one.outcome
+    passed_on = isinstance(outcome, Delivered) and outcome.dsn_passed_on
+    kind = type(outcome).__name__
+    return Ended(
+        kind, one.envelope, one.started, one.ended, one.route, outcome.reply, outcome.remote, outcome.stage, passed_on
+    )
+
+
+class _Nonsense(Exception):
+    """No delivery of ours says that."""
+
+
+def _results(batch: Batch, ended: Sequence[Ended]) -> list[Attempt | Damaged]:
+    """What it says, about the envelopes that it was given, in words that break no line."""
+    if [one.envelope for one in ended] != [item.envelope.id for item in batch.items]:
+        raise _Nonsense
+    return [_result(one) for one in ended]
+
+
+def _result(one: Ended) -> Attempt | Damaged:
+    if one.kind == "Damaged":
+        return Damaged(one.envelope, printable(one.route))
+    return Attempt(one.envelope, one.started, one.ended, printable(one.route), _outcome(one))
+
+
+def _outcome(one: Ended) -> Outcome:
+    kind, reply = _OUTCOMES.get(one.kind), one.reply
+    if kind is None or reply is None or not 200 <= reply.code <= 599:
+        raise _Nonsense
+    if reply.status and EnhancedStatus.parse(reply.status) is None:
+        raise _Nonsense
+    if kind is Delivered:
+        return Delivered(reply, printable(one.remote), one.stage, one.dsn_passed_on)
+    return kind(reply, printable(one.remote), one.stage)
