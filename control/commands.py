@@ -60,6 +60,7 @@ from control.protocol import (
 from control.verifying import verify
 from policy.config import Config
 from policy.explain import Explanation
+from policy.open_relay import open_relay
 from policy.suggestion import did_you_mean
 from policy.tables.table import Table
 from spool.door import SpoolDoor
@@ -182,6 +183,8 @@ class Commands:
                         yield StatusRow(part, switch.running)
                     for text in await anyio.to_thread.run_sync(lambda: list(self._desk.figures.troubles())):
                         yield TroubleRow(text)
+                    if relay := await anyio.to_thread.run_sync(open_relay, self._desk.config()):
+                        yield TroubleRow(f"the rule at {relay.rule.place} makes this machine {relay}")
                     # The last words of a program for secrets are for nobody else.
                     for table in self._desk.tables().values() if viewer.is_operator else ():
                         if table.trouble:

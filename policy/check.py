@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 from policy.build.assembly import Assembled
 from policy.build.workbench import Workbench
 from policy.check_circles import check_circles
+from policy.check_relay import check_relays
 from policy.config import AnyCondition, Auth, Condition, Config, For, From, Relay, Rule
 from policy.errors import Place, TableUnavailable
 from policy.grammar.syntax import ChainStatement, FilterStatement, Given, LiteralTable, NamedTable, Script, Word
@@ -44,6 +45,7 @@ def check(bench: Workbench, assembled: Assembled, name: ServerName) -> None:
     _check_secrets(bench, assembled.config)
     _check_hashes(bench)
     _check_logins(bench, assembled)
+    check_relays(bench, assembled.config)
     check_circles(bench, assembled.config)
 
 

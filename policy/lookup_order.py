@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from policy.tables.services import split_tag
+from policy.tables.services import split_tag, user_key
 from spool.address import Address
 
 
 def alias_keys(name: str, delimiter: str) -> tuple[str, ...]:
     """``user+tag``, ``user``."""
     plain, tag = split_tag(name, delimiter)
-    return (name, plain) if tag else (name,)
+    return (user_key(name), user_key(plain)) if tag else (user_key(name),)
 
 
 def virtual_keys(address: Address, delimiter: str) -> Iterator[str]:

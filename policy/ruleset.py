@@ -40,9 +40,14 @@ def match(config: Config, facts: Facts, address: Address) -> Rule | None:
 def failing(rule: Rule, config: Config, facts: Facts, address: Address) -> AnyCondition | None:
     """The first condition of ``rule`` that does not hold, behind which nothing is asked; None when all hold."""
     for asked in rule.asked:
-        if not _HOLDS[type(asked)](asked, config, facts, address):
+        if not holds(asked, config, facts, address):
             return asked
     return None
+
+
+def holds(asked: AnyCondition, config: Config, facts: Facts, address: Address) -> bool:
+    """Whether one condition of a rule holds."""
+    return _HOLDS[type(asked)](asked, config, facts, address)
 
 
 def source_key(facts: Facts) -> str:

@@ -123,6 +123,14 @@ def split_tag(user: str, delimiter: str) -> tuple[str, str]:
     return (plain, tag) if found and plain else (user, "")
 
 
+def user_key(user: str) -> str:
+    """How a table writes a user: in quotes when it holds an at-sign, or else it would be taken for an address.
+
+    A stranger may name any text as the user of his own domain: ``"boss@bank.example"@stranger.example``.
+    """
+    return f'"{user}"' if "@" in user else user
+
+
 def ip_address(source: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The address that ``source`` writes, without scope, an IPv4-mapped one as IPv4; None for other text."""
     try:
@@ -141,7 +149,7 @@ def _users(address: Address, delimiter: str) -> tuple[str, ...]:
     """How a table may write the user of ``address``: not at all, with the tag, and without."""
     user = address.local.lower()
     plain, _tag = split_tag(user, delimiter)
-    return ("", user) if plain == user else ("", user, plain)
+    return ("", user_key(user)) if plain == user else ("", user_key(user), user_key(plain))
 
 
 def _mailbox_keys(address: Address, delimiter: str) -> list[str]:

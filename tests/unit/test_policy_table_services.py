@@ -98,6 +98,11 @@ def test_a_source_is_compared_by_its_network(pattern: str, source: str, is_found
         ("", "bob@example.org", True),
         ("ann@example.org", "", False),
         ("@*", "", False),
+        ("ann@example.org", '"ann@example.org"@evil.example', False),
+        ("ann@example.org", '"ann@example.org+x"@evil.example', False),
+        ("@example.org", '"@example.org"@evil.example', False),
+        ("ann@*.example.org", '"ann@a.example.org"@evil.example', False),
+        ('"ann@example.org"@evil.example', '"ann@example.org"@evil.example', True),
     ],
 )
 def test_a_mail_address_is_compared_by_its_parts(pattern: str, text: str, is_found: bool) -> None:
