@@ -414,6 +414,9 @@ AnyAnswer: TypeAlias = (
     | Refused
 )
 
+#: What decoding raises: text that is no UTF-8, and values in values without end, are no errors of msgspec's own.
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _REQUEST: Final = msgspec.msgpack.Decoder(AnyRequest)
 _ANSWER: Final = msgspec.msgpack.Decoder(AnyAnswer)
@@ -438,7 +441,7 @@ def read_request(payload: bytes) -> AnyRequest:
     """The request in a frame."""
     try:
         request: AnyRequest = _REQUEST.decode(payload)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise ProtocolError(f"not a request: {error}") from None
     return request
 
@@ -447,6 +450,6 @@ def read_answer(payload: bytes) -> AnyAnswer:
     """The answer in a frame."""
     try:
         answer: AnyAnswer = _ANSWER.decode(payload)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise ProtocolError(f"not an answer: {error}") from None
     return answer

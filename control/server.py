@@ -34,6 +34,7 @@ from control.protocol import (
     payload_length,
     read_request,
 )
+from spool.errors import SpoolLost
 
 #: Octets of rows that are sent together.
 BUFFER: Final = 64 * 1024
@@ -81,6 +82,11 @@ class ControlServer:
                 await self._converse(stream, Viewer(None if uid in self._operators else uid))
             except (ProtocolError, TimeoutError, anyio.BrokenResourceError, anyio.IncompleteRead) as error:
                 _log.debug("control: connection of uid %d ends: %s", uid, error or type(error).__name__)
+            except SpoolLost:
+                raise
+            except Exception:
+                # One request's bug must not be the daemon's end.
+                _log.exception("control: trouble with a request of uid %d", uid)
             finally:
                 self._connections[uid] -= 1
                 if not self._connections[uid]:

@@ -43,6 +43,9 @@ MAX_DESCRIPTORS: Final = 253
 #: Octets read at a time.
 _READ: Final = 256 * 1024
 
+#: What decoding raises: text that is no UTF-8, and values in values without end, are no errors of msgspec's own.
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 _LENGTH = struct.Struct("!I")
 
 _log: Final = logging.getLogger(__name__)
@@ -342,7 +345,7 @@ class Channel:
         self._incoming += memoryview(self._piece)[:octets]
         try:
             self._take_frames()
-        except (msgspec.MsgspecError, ChannelClosed) as error:
+        except (*_UNREADABLE, ChannelClosed) as error:
             _log.error("a frame from another process makes no sense: %s", error)
             self.close(f"a frame that makes no sense: {error}")
 
@@ -377,11 +380,16 @@ class Channel:
                 self._read_on()
             case _Answer():
                 came = self._came(frame.descriptors)
-                waiting = self._waiting.pop(frame.number, None)
+                waiting = self._waiting.get(frame.number)
                 if waiting is None or waiting.future.done():
                     came.close()
                     return
-                waiting.future.set_result((waiting.method.answer.decode(frame.value), came))
+                try:
+                    value = waiting.method.answer.decode(frame.value)
+                except _UNREADABLE:
+                    came.close()
+                    raise
+                waiting.future.set_result((value, came))
             case _Refusal():
                 waiting = self._waiting.pop(frame.number, None)
                 if waiting is not None and not waiting.future.done():

@@ -39,6 +39,7 @@ from control.protocol import (
     Trace,
     TroubleRow,
     UpdateTable,
+    frame,
 )
 from control.server import Limits
 from control.sockets import bind_unix
@@ -234,6 +235,7 @@ HOSTILE = [
     b"GET / HTTP/1.0\r\n\r\n",
     struct.pack("!I", 100) + b"short",
     b"\x00\x00\x00\x00",
+    frame(ShowMessage("xx")).replace(b"xx", b"x\xff"),
 ]
 
 

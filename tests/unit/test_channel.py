@@ -235,6 +235,9 @@ NONSENSE = {
     "fewer than no descriptors": framed([1, 1, "read", -1, ""]),
     "a frame of another kind": framed([9, 1, "double", 0, 1]),
     "a value in place of a frame": framed(7),
+    "text that is no UTF-8": framed([1, 1, "double", 0, 1]).replace(b"double", b"doubl\xff"),
+    "text that is no UTF-8 in an argument": framed([1, 1, "open", 0, "/x"]).replace(b"/x", b"/\xff"),
+    "values in values without end": struct.pack("!I", 100_000) + b"\x91" * 100_000,
 }
 
 
@@ -245,6 +248,21 @@ async def test_nonsense_ends_the_talk(octets: bytes) -> None:
         other.send(octets)
         with anyio.fail_after(2):
             await channel.wait_closed()
+
+
+async def test_whoever_waits_for_an_answer_that_makes_no_sense_hears_that_the_talk_is_over(this: BinaryIO) -> None:
+    async with attacked([]) as (other, channel):
+        before = open_descriptors()
+
+        async def lie() -> None:
+            await anyio.sleep(0.01)
+            socket.send_fds(other, [framed([2, 1, 1, "two"])], [this.fileno()])
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(lie)
+            with anyio.fail_after(2), pytest.raises(ChannelClosed):
+                await channel.call(DOUBLE, 1)
+        assert open_descriptors() <= before
 
 
 async def test_an_answer_to_nothing_is_passed_over() -> None:

@@ -51,6 +51,15 @@ def test_an_answer_is_no_request() -> None:
         read_request(frame(Done())[PREFIX:])
 
 
+@pytest.mark.parametrize(
+    "payload", [frame(ShowQueue("xx"))[PREFIX:].replace(b"xx", b"x\xff"), b"\x91" * MAX_REQUEST], ids=["text", "depth"]
+)
+def test_what_cannot_be_decoded_is_an_error_of_the_protocol(payload: bytes) -> None:
+    for read in (read_request, read_answer):
+        with pytest.raises(ProtocolError):
+            read(payload)
+
+
 @given(st.binary(max_size=200))
 def test_whatever_arrives_is_a_request_or_an_error(payload: bytes) -> None:
     try:
