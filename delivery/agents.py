@@ -18,7 +18,7 @@ import signal
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -36,7 +36,8 @@ from delivery.trouble import mailbox_trouble
 from delivery.wire import Hangup
 from policy.forward import ForwardAnswer, ForwardDeferred
 from spool.bodies import LargeBody
-from spool.outcome import Stage
+from spool.ids import EnvelopeId
+from spool.outcome import Damaged, Stage
 
 #: Processes without work that are kept: each costs some 3 MB.
 MAX_IDLE: Final = 10
@@ -105,15 +106,20 @@ class Agent:
             self._wire.receive_json()
         except Hangup as error:
             raise NotBegun from error
+        places = {
+            one.deposit.envelope: one.deposit.method.path for one in loaded if isinstance(one.deposit.method, ToMbox)
+        }
         while True:
-            word = self._wire.receive_json()
-            if "intents" in word:
-                self._wire.send_json({"refused": _commit(word["intents"], commit)})
-            elif "results" in word:
-                return [unpack_result(fields) for fields in word["results"]]
-            else:
-                _log.error("the agent of %s: %s", self.who.name, word.get("trouble"))
-                raise Hangup("an unexpected error")
+            match self._wire.receive_json():
+                case {"intents": [*intents]}:
+                    self._wire.send_json({"refused": _commit(intents, places, commit)})
+                case {"results": [*results]} if len(results) == len(loaded):
+                    return [_result(fields, one) for fields, one in zip(results, loaded, strict=True)]
+                case {"trouble": str(text)}:
+                    _log.error("the agent of %s: %s", self.who.name, text)
+                    raise Hangup("an unexpected error")
+                case _:
+                    raise Hangup("a word that nobody knows")
 
     def _let_go(self, *, at_work: bool) -> None:
         with self._lock:
@@ -139,10 +145,21 @@ class Agent:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
 
-def _commit(fields: Sequence[dict[str, Any]], commit: Commit) -> str:
-    """Why the intents could not be committed; empty when they are."""
+def _result(fields: Any, loaded: Loaded) -> Result:
+    """What became of this deposit, and of no other."""
+    result = unpack_result(fields)
+    if isinstance(result, Damaged) and result.envelope != loaded.deposit.envelope:
+        raise Hangup("a result of another deposit")
+    return result
+
+
+def _commit(fields: Sequence[Any], places: Mapping[EnvelopeId, str], commit: Commit) -> str:
+    """Why the intents could not be committed; empty when they are. They must be about these mailboxes."""
+    intents = [unpack_intent(one) for one in fields]
+    if any(places.get(intent.envelope) != intent.path for intent in intents):
+        raise Hangup("an intent about another mailbox")
     try:
-        commit_from_thread(commit, [unpack_intent(one) for one in fields])
+        commit_from_thread(commit, intents)
     except Refused as refused:
         return refused.outcome.reply.text
     return ""

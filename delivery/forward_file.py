@@ -26,6 +26,7 @@ from policy.forward import (
     ForwardRefused,
     NoForward,
 )
+from spool.reply import printable
 
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 #: There is no file, or no way to it.
@@ -100,13 +101,13 @@ def pack_answer(answer: ForwardAnswer) -> list[str]:
 def unpack_answer(fields: Any) -> ForwardAnswer:
     """From JSON; raises `Hangup` for what is no answer."""
     match fields:
-        case ["is", str(content)]:
+        case ["is", str(content)] if len(content) <= MAX_OCTETS + 1 and max(content, default="") <= "\xff":
             return Forward(content.encode("latin-1"))
         case ["is not", ""]:
             return NoForward()
         case ["refused", str(reason)]:
-            return ForwardRefused(reason)
+            return ForwardRefused(printable(reason))
         case ["deferred", str(reason)]:
-            return ForwardDeferred(reason)
+            return ForwardDeferred(printable(reason))
         case _:
             raise Hangup("this is no answer about a .forward")

@@ -20,9 +20,12 @@ from spool.files import SystemOps
 from spool.ids import EnvelopeId
 from spool.intent import MboxIntent
 from spool.outcome import Damaged, Deferred, Delivered, Failed, Outcome, Stage
-from spool.reply import Reply
+from spool.reply import EnhancedStatus, Reply, printable
 from spool.seal import Compression, Opening
 
+#: No number of a file system reaches it, and the spool's database holds none that does.
+_TOO_LARGE: Final = 1 << 63
+_STAGES: Final = frozenset(stage.value for stage in Stage)
 _OUTCOMES: Final[dict[str, type[Outcome]]] = {"Delivered": Delivered, "Deferred": Deferred, "Failed": Failed}
 
 
@@ -156,9 +159,28 @@ def pack_intent(intent: MboxIntent) -> dict[str, Any]:
     return {**asdict(intent), "checksum": intent.checksum.hex()}
 
 
-def unpack_intent(fields: dict[str, Any]) -> MboxIntent:
-    """From JSON."""
-    return MboxIntent(**{**fields, "checksum": bytes.fromhex(fields["checksum"])})
+def unpack_intent(fields: Any) -> MboxIntent:
+    """From JSON; raises `Hangup` for what is no intent."""
+    match fields:
+        case {
+            "envelope": str(envelope),
+            "path": str(path),
+            "device": int(device),
+            "inode": int(inode),
+            "offset": int(offset),
+            "length": int(length),
+            "checksum": str(checksum),
+        } if all(0 <= number < _TOO_LARGE for number in (device, inode, offset, length)):
+            numbers = (device, inode, offset, length)
+            return MboxIntent(EnvelopeId(envelope), path, *numbers, _octets(checksum))
+    raise Hangup("this is no intent")
+
+
+def _octets(digits: str) -> bytes:
+    try:
+        return bytes.fromhex(digits)
+    except ValueError:
+        raise Hangup("this is no checksum") from None
 
 
 def pack_result(result: Result) -> list[Any]:
@@ -169,13 +191,12 @@ def pack_result(result: Result) -> list[Any]:
     return [type(result).__name__, reply.code, reply.status, reply.text, result.stage.value]
 
 
-def unpack_result(fields: list[Any]) -> Result:
-    """From JSON."""
-    kind, *rest = fields
-    if kind == "Damaged":
-        return Damaged(EnvelopeId(rest[0]), rest[1])
-    outcome = _OUTCOMES.get(kind)
-    if outcome is None:
-        raise Hangup(f"no such result: {kind}")
-    code, status, text, stage = rest
-    return outcome(Reply(code, status, text), stage=Stage(stage))
+def unpack_result(fields: Any) -> Result:
+    """From JSON; raises `Hangup` for what is no result."""
+    match fields:
+        case ["Damaged", str(envelope), str(reason)]:
+            return Damaged(EnvelopeId(envelope), printable(reason))
+        case [str(kind), int(code), str(status), str(text), str(stage)] if kind in _OUTCOMES and stage in _STAGES:
+            if 200 <= code < 600 and (not status or EnhancedStatus.parse(status)):
+                return _OUTCOMES[kind](Reply(code, status, text), stage=Stage(stage))
+    raise Hangup("this is no result")

@@ -85,7 +85,7 @@ class Wire:
         """The next frame, which must be JSON."""
         try:
             return json.loads(self.receive())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Hangup("a frame that is not JSON") from error
 
     def take_descriptor(self) -> int:

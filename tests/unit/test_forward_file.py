@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from delivery.forward_file import look_at, pack_answer, unpack_answer
 from delivery.wire import Hangup
 from policy.forward import MAX_OCTETS, Forward, ForwardAnswer, ForwardDeferred, ForwardRefused, NoForward
+from spool.reply import printable
 
 ME = os.geteuid()
+#: Ours are on one line, and so are a user's when they have arrived.
+REASONS = st.text(max_size=20).map(printable)
 
 
 @pytest.fixture
@@ -109,8 +112,8 @@ def test_a_home_by_way_of_a_link_is_a_home(home: Path) -> None:
 @given(
     st.binary(max_size=50).map(Forward)
     | st.just(NoForward())
-    | st.text(max_size=20).map(ForwardRefused)
-    | st.text(max_size=20).map(ForwardDeferred)
+    | REASONS.map(ForwardRefused)
+    | REASONS.map(ForwardDeferred)
 )
 def test_an_answer_that_travels_stays_what_it_is(answer: ForwardAnswer) -> None:
     assert unpack_answer(pack_answer(answer)) == answer
