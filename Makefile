@@ -1,7 +1,8 @@
 # make run    the daemon as yourself, in a folder of its own, with a demonstration configuration
 # make test   lint, types and every test
 # make reliability  the scorecard: crashes, power cuts, faults, clocks ..., each promise with the cases that were tried
-# make fuzz   ten minutes of spoilt configurations against the parser
+# make fuzz   ten minutes of spoilt configurations against the parser; TARGET=smtp and others: guided by coverage
+# make bench-strangers  what thousands of silent and slow clients cost good ones, and the daemon
 # make bench-million  what a queue of a million costs, beside an empty one
 # make fmt    let ruff format what you changed
 
@@ -10,7 +11,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PARALLEL ?= 2
 
-.PHONY: run test lint types check fmt bench bench-million fuzz reliability clean
+.PHONY: run test lint types check fmt bench bench-million bench-strangers fuzz reliability clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -49,10 +50,24 @@ bench: $(VENV)/ready
 bench-million: $(VENV)/ready
 	$(BIN)/python -m bench.million
 
+# Two minutes.
+bench-strangers: $(VENV)/ready
+	$(BIN)/python -m bench.strangers
+
 # SECONDS is the shell's own, so this one is called otherwise.
 FUZZ_SECONDS ?= 600
+TARGET ?= config
+ifeq ($(TARGET),config)
 fuzz: $(VENV)/ready
 	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
+else
+fuzz: $(VENV)/fuzz
+	$(BIN)/python -m tests.fuzz.guided $(TARGET) $(FUZZ_SECONDS)
+endif
+
+$(VENV)/fuzz: $(VENV)/ready
+	$(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt --no-build-isolation --editable '.[fuzz]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.tools.certificates import Issued
+
 BIN = Path(sys.executable).parent
 #: How long a measurement may take before it counts as hanging, in seconds.
 PATIENCE = 120.0
@@ -29,16 +31,24 @@ def free_port() -> int:
 class System:
     """``smtpd -d --root FOLDER`` with one configuration, from start to stop."""
 
-    def __init__(self, configuration: str, paused: str = "") -> None:
+    def __init__(self, configuration: str, paused: str = "", secured: Issued | None = None) -> None:
+        """With a certificate, its listener has TLS from the start."""
         self.root = Path(tempfile.mkdtemp(prefix="mailspool-bench-"))
         self.port = free_port()
         self._paused = paused
+        self._is_secure = secured is not None
         folder = self.root / "etc/smtpd"
         folder.mkdir(parents=True)
         (folder / "mailname").write_text("bench.example\n")
         # The default of 100 messages a session would cut the load generator off.
-        common = f'smtp limit max-mails 1000000\nlisten on "127.0.0.1" port {self.port}\n'
-        (folder / "smtpd.conf").write_text(common + configuration)
+        common = f'smtp limit max-mails 1000000\nlisten on "127.0.0.1" port {self.port}'
+        if secured is not None:
+            pki = f'pki "{secured.name}"'
+            for word, path in (("cert", secured.cert), ("key", secured.key)):
+                shutil.copy(path, folder / word)
+                common = f'{pki} {word} "/etc/smtpd/{word}"\n{common}'
+            common += f" smtps {pki}"
+        (folder / "smtpd.conf").write_text(f"{common}\n{configuration}")
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -82,7 +92,7 @@ class System:
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), 1) as client:
-                    if client.recv(3) == b"220":
+                    if self._is_secure or client.recv(3) == b"220":
                         return
             except OSError:
                 time.sleep(0.05)
@@ -119,3 +129,23 @@ class System:
             if line.startswith(wanted):
                 return int(line.split()[1]) / 1024
         raise RuntimeError("the kernel does not tell")
+
+    def tree_kib(self) -> int:
+        """Resident memory of the daemon and all its children together, without what they share, in KiB."""
+        total = 0
+        for pid in self._tree():
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in rollup if line.startswith("Private_"))
+        return total
+
+    def tree_descriptors(self) -> int:
+        """How many descriptors the daemon and all its children have open."""
+        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self._tree())
+
+    def _tree(self) -> list[int]:
+        assert self._process is not None
+        found = [self._process.pid]
+        for pid in found:
+            children = Path(f"/proc/{pid}/task").glob("*/children")
+            found += [int(child) for path in children for child in path.read_text().split()]
+        return found
