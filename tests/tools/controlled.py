@@ -99,8 +99,23 @@ class NoQuestions:
 
 
 @asynccontextmanager
+async def commands(folder: Path) -> AsyncIterator[Desk]:
+    """What commands act upon: a spool below ``folder`` as root."""
+    async with _house(folder) as (_, desk):
+        yield desk
+
+
+@asynccontextmanager
 async def running(folder: Path, limits: Limits | None = None) -> AsyncIterator[House]:
     """A spool below ``folder`` as root, and its control socket."""
+    async with _house(folder) as (house, desk), anyio.create_task_group() as tasks:
+        tasks.start_soon(ControlServer(Commands(desk), limits).serve, bind_unix(house.socket))
+        yield house
+        tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _house(folder: Path) -> AsyncIterator[tuple[House, Desk]]:
     places = layout(str(folder))
     spool = await SpoolWriter.open(places)
     reader = QueueReader.beside(places.spool_dir, spool.clock)
@@ -119,10 +134,7 @@ async def running(folder: Path, limits: Limits | None = None) -> AsyncIterator[H
         house.refresh,
     )
     try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(ControlServer(Commands(desk), limits).serve, bind_unix(places.control_socket))
-            yield house
-            tasks.cancel_scope.cancel()
+        yield house, desk
     finally:
         journal.close()
         reader.close()
