@@ -303,14 +303,14 @@ def test_a_login_is_masqueraded_and_relayed_and_nothing_else_has_left(site: Site
 
 def test_an_open_relay_is_told_of_before_it_runs_and_while_it_does(tmp_path: Path) -> None:
     text = """\
-listen on 0.0.0.0 port $port
+listen on 127.0.0.1 port $port proxy-v2
 action send relay host "smtp+notls://127.0.0.1:9"
 match from any for any action send
 """
     daemon = Daemon(tmp_path, text)
     checked = daemon.run("smtpd", "-n", "-D", f"port={daemon.port}", "--root", str(tmp_path))
     assert checked.returncode == 0
-    assert "smtpd.conf:3:1: warning: this makes an open relay: anybody who reaches 0.0.0.0 port " in checked.stderr
+    assert "smtpd.conf:3:1: warning: this makes an open relay: anybody who reaches 127.0.0.1 port " in checked.stderr
     with daemon:
         assert "this makes an open relay" in daemon.log
         assert "smtpd.conf:3 makes this machine an open relay: " in daemon.smtpctl("show", "status")
