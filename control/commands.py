@@ -299,13 +299,15 @@ class Commands:
         """Those that are not in flight, all in one commit."""
         counts: list[int] = []
 
-        async def remove(name: str) -> None:
+        chosen = [select(name) for name in request.ids]
+
+        async def remove(one: Selection) -> None:
             with suppress(UnknownEnvelope):
-                counts.append(await self._desk.spool.remove(select(name)))
+                counts.append(await self._desk.spool.remove(one))
 
         async with anyio.create_task_group() as together:
-            for name in request.ids:
-                together.start_soon(remove, name)
+            for one in chosen:
+                together.start_soon(remove, one)
         return sum(counts)
 
     async def _update_table(self, name: str) -> None:

@@ -18,6 +18,7 @@ from typing import Final
 from spool.address import Address
 from spool.bodies import StoredBody
 from spool.channel import ChannelClosed, Descriptors, Offer, Parcel
+from spool.credible import require_credible, require_credible_intents
 from spool.ids import MESSAGE_ID_LENGTH, EnvelopeId, MessageId, split_id
 from spool.intent import MboxIntent
 from spool.message import Recipient, Submission
@@ -67,6 +68,7 @@ class IntakeDesk:
         body = self._stored(frame) if frame.stored else frame.octets
         submission = Submission(frame.message, body, frame.envelopes, frame.drop, frame.refused, frame.expanded)
         require_clean(submission)
+        require_credible(submission)
         await self._spool.accept(submission)
 
     def _stored(self, frame: Accept) -> StoredBody:
@@ -111,6 +113,7 @@ class IntentsDesk:
         ]
 
     async def _commit_intents(self, intents: list[MboxIntent], _: Descriptors) -> None:
+        require_credible_intents(intents)
         await self._spool.commit_intents(intents)
 
     async def _intent_of(self, envelope: str, _: Descriptors) -> MboxIntent | None:
