@@ -30,6 +30,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from ingress import replies
 from ingress.dialogue import Dialogue, Service
+from ingress.ebb import Ebb
 from ingress.errors import ListenError
 from ingress.headers import is_loopback
 from ingress.limits import Limits
@@ -156,6 +157,7 @@ class Ingress:
         self._services: dict[Place, Service] = {}
         self._servers: dict[Place, asyncio.Server | ProxiedServer] = {}
         self._sessions: set[Dialogue] = set()
+        self._ebb = Ebb()
         self._from: Counter[str] = Counter()
         self._capacity = _capacity(self._limits.connections)
         self._tasks: TaskGroup | None = None
@@ -255,6 +257,7 @@ class Ingress:
         elif self._from[origin] >= self._limits.connections_per_address and not is_loopback(session.client.address):
             session.turn_away(replies.TOO_MANY_FROM_ADDRESS)
         self._sessions.add(session)
+        self._ebb.rises(len(self._sessions))
         self._from[origin] += 1
         try:
             await session.serve()
@@ -274,6 +277,7 @@ class Ingress:
             now = loop.time()
             for session in [session for session in self._sessions if session.deadline < now]:
                 session.expire()
+            self._ebb.look(len(self._sessions))
 
     async def _drain(self) -> None:
         self._close_servers(list(self._servers))
