@@ -138,6 +138,10 @@ class DbTable:
         self._database: Database | None = None
         self._trouble = ""
 
+    def __getstate__(self) -> dict[str, object]:
+        # Another process opens it for itself.
+        return {**vars(self), "_database": None}
+
     def __repr__(self) -> str:
         return f"<DbTable {self.name} {self.path}>"
 

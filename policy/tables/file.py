@@ -113,6 +113,10 @@ class FileTable:
         with self._refreshing, contextlib.suppress(TableUnavailable):
             self._current()
 
+    def content(self) -> Content:
+        """All of it, as the file is now. Raises `TableUnavailable`."""
+        return self._current()
+
     def lookup(self, key: str) -> str | None:
         """The value of ``key``, or None."""
         return self._current().entries.get(key.lower())

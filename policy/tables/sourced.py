@@ -118,6 +118,10 @@ class SourcedTable:
         finally:
             self._refreshing.release()
 
+    def content(self) -> Content | LoneSecret:
+        """All of it, as it was read last. Raises `TableUnavailable`."""
+        return self._current()
+
     def lookup(self, key: str) -> str | None:
         """The value of ``key``, or None."""
         content = self._current()

@@ -105,6 +105,10 @@ class SqliteDatabase:
         #: Why the last question had no answer.
         self.trouble = ""
 
+    def __reduce__(self) -> tuple[type[SqliteDatabase], tuple[str]]:
+        # Another process opens it for itself.
+        return SqliteDatabase, (self._path,)
+
     def rows(self, statement: str, *parameters: str) -> list[str]:
         """Each row of the answer, its columns joined. Raises `TableUnavailable`, whose text does not name the table."""
         try:

@@ -41,6 +41,10 @@ class Content:
         self.shape = shape
         self.texts = texts
 
+    def __reduce__(self) -> tuple[type[Content], tuple[object, ...]]:
+        # The patterns are made anew where they are asked for.
+        return Content, (self.entries, self.shape, self.texts)
+
     @cached_property
     def patterns(self) -> Patterns:
         """The keys that stand for more than themselves."""
