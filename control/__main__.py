@@ -74,10 +74,11 @@ def _import(options: Options, places: Layout, loaded: Loaded) -> int:
 
 def _serve(options: Options, places: Layout, loaded: Loaded) -> int:
     from control.background import into_background
-    from control.daemon import Start, run
+    from control.daemon import run
     from control.generation import Source, log_warnings
     from control.journal import has_syslog, open_journal
     from control.sealing import ask_key
+    from control.start import Start
 
     try:
         asked = ask_key(loaded.config)
@@ -94,7 +95,7 @@ def _serve(options: Options, places: Layout, loaded: Loaded) -> int:
     for subsystem in options.traces:
         journal.trace(subsystem)
     log_warnings(loaded)
-    return run(Start(source, loaded.config, journal, options.paused), starting)
+    return run(Start(source, loaded.config, journal, options.paused, options.one_process), starting)
 
 
 def _say(*lines: str) -> None:

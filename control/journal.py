@@ -19,7 +19,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -155,6 +155,22 @@ class Journal:
         if _known(subsystem) == "all":
             self._traced.clear()
         self._traced.discard(subsystem)
+        self._apply()
+
+    @property
+    def verbose(self) -> bool:
+        """Whether debug lines are written."""
+        return self._verbose
+
+    @property
+    def traced(self) -> frozenset[str]:
+        """The subsystems that say everything."""
+        return frozenset(self._traced)
+
+    def speak(self, verbose: bool, traced: Iterable[str]) -> None:
+        """Be exactly as loud as another process."""
+        self._verbose = verbose
+        self._traced = set(map(_known, traced))
         self._apply()
 
     def close(self) -> None:

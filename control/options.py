@@ -14,7 +14,7 @@ from control.journal import SUBSYSTEMS
 
 USAGE: Final = (
     "usage: smtpd [-dFhnv] [-D macro=value] [-f file] [-P mda|mta|smtp] [-T subsystem] "
-    "[--migrate file] [--import-opensmtpd directory] [--root directory]"
+    "[--migrate file] [--import-opensmtpd directory] [--one-process] [--root directory]"
 )
 
 #: What can start paused.
@@ -46,6 +46,8 @@ class Options:
     #: Parts that start paused.
     paused: tuple[str, ...] = ()
     root: str = ""
+    #: As root too, all roles in one process.
+    one_process: bool = False
     #: A configuration of the grammar before 6.4, to be printed anew; empty to run.
     migrate: str = ""
     #: The spool of an OpenSMTPD, to be taken over; with ``check`` it is only listed. Empty to run.
@@ -55,7 +57,9 @@ class Options:
 def read_options(arguments: Sequence[str]) -> Options:
     """Understand ``arguments``, without the program's name."""
     try:
-        pairs, operands = getopt.getopt(list(arguments), "dFhnvD:f:P:T:", ["root=", "migrate=", "import-opensmtpd="])
+        pairs, operands = getopt.getopt(
+            list(arguments), "dFhnvD:f:P:T:", ["root=", "migrate=", "import-opensmtpd=", "one-process"]
+        )
     except getopt.GetoptError as error:
         raise UsageError(error.msg) from None
     if operands:
@@ -77,6 +81,7 @@ def read_options(arguments: Sequence[str]) -> Options:
         traces=tuple(_subsystem(value) for name, value in pairs if name == "-T"),
         paused=tuple(dict.fromkeys(_part(value) for name, value in pairs if name == "-P")),
         root=values.get("--root", ""),
+        one_process="--one-process" in given,
         migrate=values.get("--migrate", ""),
         import_opensmtpd=values.get("--import-opensmtpd", ""),
     )

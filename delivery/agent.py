@@ -18,8 +18,10 @@ import resource
 import select
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
-from delivery.deposit import Abandoned, Refused, deferred
+from delivery.deposit import Abandoned, Deposit, Method, Refused, Result, ToCommand, ToMaildir, ToMbox, deferred
 from delivery.forward_file import look_at, pack_answer
 from delivery.frames import pack_intent, pack_result, receive_deposits
 from delivery.identity import Identity
@@ -27,6 +29,9 @@ from delivery.local import make_deposits
 from delivery.wire import Hangup, Wire
 from spool.files import Ops
 from spool.intent import MboxIntent
+
+#: The duty of those who make deposits; `delivery.recruits.Duty` has its fellow.
+DELIVER: Final = "deliver"
 
 
 class RemoteDesk:
@@ -81,18 +86,46 @@ def _can_return() -> bool:
     return True
 
 
-def serve(wire: Wire, ops: Ops) -> None:
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Who an agent is, and what it may be asked to do by a process that a stranger may have taken over."""
+
+    who: Identity
+    #: A `delivery.recruits.Duty`.
+    duty: str
+    #: Where root's mailbox is, if root may deliver to no other; empty where whoever asks is root too.
+    mail_dir: str
+
+    def refusal(self, deposit: Deposit) -> str:
+        """Why this is none of its duty; empty when it is."""
+        if self.duty != DELIVER:
+            return f"the agent of {self.who.name} only looks at the .forward"
+        if self.who.uid == 0 and self.mail_dir and not self._is_roots_own(deposit.method):
+            return "as root nothing is delivered but to root's mailbox, or a Maildir in root's home"
+        return ""
+
+    def _is_roots_own(self, method: Method) -> bool:
+        match method:
+            case ToMbox(path=path):
+                return path == f"{self.mail_dir}/root"
+            case ToMaildir(path=path):
+                return os.path.normpath(path).startswith(f"{self.who.home}/")
+            case ToCommand():
+                return False
+
+
+def serve(post: Post, wire: Wire, ops: Ops) -> None:
     """Make deposits, and look at the .forward, until the daemon hangs up."""
     desk = RemoteDesk(wire)
     while True:
         order = wire.receive_json()
         if isinstance(order, dict):
-            wire.send_json(pack_answer(look_at(order["home"], os.getuid())))
+            wire.send_json(pack_answer(look_at(post.who.home, os.getuid())))
             continue
         deposits, descriptors = receive_deposits(wire, order)
         wire.send_json({"begun": True})
         try:
-            results = make_deposits(deposits, ops, desk)
+            results = _made(post, deposits, ops, desk)
         except (Abandoned, Hangup):
             raise Hangup("abandoned") from None
         except Exception:
@@ -104,8 +137,15 @@ def serve(wire: Wire, ops: Ops) -> None:
         wire.send_json({"results": [pack_result(result) for result in results]})
 
 
-def live(who: Identity, wire: Wire, ops: Ops) -> None:
+def _made(post: Post, deposits: Sequence[Deposit], ops: Ops, desk: RemoteDesk) -> Sequence[Result]:
+    refusals = [post.refusal(one) for one in deposits]
+    if any(refusals):
+        return [deferred("4.3.5", refusal or "it came with what is refused") for refusal in refusals]
+    return make_deposits(deposits, ops, desk)
+
+
+def live(post: Post, wire: Wire, ops: Ops) -> None:
     """Become the user and serve; raises `PermissionError`, and whatever nobody foresaw."""
     with contextlib.closing(wire), contextlib.suppress(Hangup):
-        become(who)
-        serve(wire, ops)
+        become(post.who)
+        serve(post, wire, ops)

@@ -14,8 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
-import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -25,13 +23,12 @@ from typing import Any, Final
 import anyio
 from anyio import CapacityLimiter, to_thread
 
-from delivery import mbox
 from delivery.deposit import Abandoned, Deposit, Refused, Result, ToCommand, ToMbox, deferred
 from delivery.forward_file import unpack_answer
 from delivery.frames import Loaded, load, send_deposits, unpack_intent, unpack_result
 from delivery.hands import MAX_LOOKS, MAX_SESSIONS, Commit, commit_from_thread
 from delivery.identity import Identity
-from delivery.recruits import Recruit, Recruiter
+from delivery.recruits import Duty, Recruit, Recruits
 from delivery.trouble import mailbox_trouble
 from delivery.wire import Hangup
 from policy.forward import ForwardAnswer, ForwardDeferred
@@ -63,6 +60,8 @@ class Agent:
         self.pid = recruit.pid
         self.pidfd = recruit.pidfd
         self.opens = recruit.opens
+        self.duty = recruit.duty
+        self._recruit = recruit
         self._wire = recruit.wire
         self._lock = threading.Lock()
         self._is_at_work = False
@@ -73,7 +72,7 @@ class Agent:
         self._begin()
         try:
             self._wire.socket.settimeout(PATIENCE)
-            self._wire.send_json({"home": self.who.home})
+            self._wire.send_json({"look": True})
             return unpack_answer(self._wire.receive_json())
         except Hangup as error:
             raise NotBegun from error
@@ -141,8 +140,7 @@ class Agent:
     def kill(self) -> None:
         """End it at once. Called in the loop, as is `ended`."""
         if not self._has_ended:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            self._recruit.hirer.kill(self._recruit)
 
 
 def _result(fields: Any, loaded: Loaded) -> Result:
@@ -166,13 +164,16 @@ def _commit(fields: Sequence[Any], places: Mapping[EnvelopeId, str], commit: Com
 
 
 class AgentHands:
-    """See the module. ``mail_dir`` holds the mailboxes of the system's users."""
+    """See the module."""
 
-    def __init__(self, commit: Commit, mail_dir: str, recruiter: Recruiter | None = None, idle: float = IDLE) -> None:
+    def __init__(
+        self, commit: Commit, recruiter: Recruits, idle: float = IDLE, looks_with: Duty = Duty.DELIVER
+    ) -> None:
+        """Agents for looking are started with that duty; who delivers too may want to go on with them."""
         self._commit = commit
-        self._mail_dir = mail_dir
-        self._recruiter = recruiter or Recruiter()
+        self._recruiter = recruiter
         self._keep = idle
+        self._looks_with = looks_with
         self._limiter = CapacityLimiter(MAX_SESSIONS)
         self._lookers = CapacityLimiter(MAX_LOOKS)
         self._looking = anyio.Semaphore(MAX_LOOKS)
@@ -202,13 +203,20 @@ class AgentHands:
             return [deferred("4.3.0", text, Stage.ROUTE)] * len(deposits)
 
     async def _make(self, who: Identity, deposits: Sequence[Deposit]) -> list[Result]:
-        if any(isinstance(one.method, ToMbox) for one in deposits):
-            who = await to_thread.run_sync(prepare_mailboxes, self._mail_dir, who, deposits, limiter=self._limiter)
+        paths = sorted({one.method.path for one in deposits if isinstance(one.method, ToMbox)})
+        if paths:
+            who = await to_thread.run_sync(self._prepare, who, paths, limiter=self._limiter)
         opens = any(isinstance(one.body, LargeBody) and one.body.opening for one in deposits)
-        while (kept := self._kept(who, opens)) is not None:
+        while (kept := self._kept(who, Duty.DELIVER, opens)) is not None:
             with suppress(NotBegun):
                 return await self._work(kept, deposits)
-        return await self._work(await self._start(who, self._limiter, opens), deposits)
+        return await self._work(await self._start(who, Duty.DELIVER, self._limiter, opens), deposits)
+
+    def _prepare(self, who: Identity, paths: Sequence[str]) -> Identity:
+        try:
+            return self._recruiter.prepare(who, paths)
+        except OSError as error:
+            raise Refused(mailbox_trouble(error, " ".join(paths))) from error
 
     async def look(self, who: Identity) -> ForwardAnswer:
         """See `Eyes`."""
@@ -216,10 +224,10 @@ class AgentHands:
             return ForwardDeferred("nobody can look at it any more: the daemon ends")
         try:
             async with self._looking:
-                while (kept := self._kept(who)) is not None:
+                while (kept := self._kept(who, Duty.LOOK)) is not None:
                     with suppress(NotBegun):
                         return await self._look(kept)
-                return await self._look(await self._start(who, self._lookers))
+                return await self._look(await self._start(who, self._looks_with, self._lookers))
         except (NotBegun, OSError) as error:
             why = getattr(error, "strerror", None) or "it ended at once"
             return ForwardDeferred(f"no process could look at it for {who.name}: {why}")
@@ -251,15 +259,16 @@ class AgentHands:
         self._rest(agent)
         return results
 
-    def _kept(self, who: Identity, opens: bool = False) -> Agent | None:
-        agent = next((agent for agent in self._idle if agent.who == who and agent.opens >= opens), None)
+    def _kept(self, who: Identity, duty: Duty, opens: bool = False) -> Agent | None:
+        fit = (agent for agent in self._idle if agent.who == who and agent.opens >= opens)
+        agent = next((agent for agent in fit if agent.duty in (duty, Duty.DELIVER)), None)
         if agent is not None:
             self._idle.pop(agent).cancel()
         return agent
 
-    async def _start(self, who: Identity, limiter: CapacityLimiter, opens: bool = False) -> Agent:
+    async def _start(self, who: Identity, duty: Duty, limiter: CapacityLimiter, opens: bool = False) -> Agent:
         with anyio.CancelScope(shield=True):
-            recruit = await to_thread.run_sync(self._recruiter.recruit, who, opens, limiter=limiter)
+            recruit = await to_thread.run_sync(self._recruiter.recruit, who, duty, opens, limiter=limiter)
         agent = Agent(who, recruit)
         self._running.add(agent)
         asyncio.get_running_loop().add_reader(agent.pidfd, self._has_ended, agent)
@@ -302,27 +311,6 @@ class AgentHands:
         while self._running:
             self._ended = anyio.Event()
             await self._ended.wait()
-
-
-def prepare_mailboxes(mail_dir: str, who: Identity, deposits: Sequence[Deposit]) -> Identity:
-    """Make the mailboxes that are missing in ``mail_dir``; the identity that can lock them.
-
-    Where the directory belongs to a group that may write (Debian's ``mail``), only its members can make a dot-lock: the
-    agent of a mailbox becomes one, no other agent does. Raises `Refused`.
-    """
-    paths = {one.method.path for one in deposits if isinstance(one.method, ToMbox)}
-    for path in paths:
-        if os.path.dirname(path) != mail_dir:
-            continue
-        try:
-            mbox.make_directory(mail_dir)
-            mbox.make(path, who.uid, who.gid)
-            found = os.stat(mail_dir)
-        except OSError as error:
-            raise Refused(mailbox_trouble(error, path)) from error
-        if found.st_mode & stat.S_IWGRP and found.st_gid:
-            who = who.with_group(found.st_gid)
-    return who
 
 
 def _limit(deposit: Deposit) -> float:

@@ -17,6 +17,7 @@ from delivery.agents import AgentHands
 from delivery.hands import Commit, Hands, OwnHands
 from delivery.lmtp import LmtpClient
 from delivery.mailboxes import Mailboxes
+from delivery.recruits import Recruiter
 from delivery.relay import Relayer
 from policy.config import Config, Lmtp, LocalAction, Relay
 from policy.route import Route
@@ -49,7 +50,7 @@ class Carrier(Protocol[_What, _How]):
 def hands_for(layout: Layout, commit: Commit) -> AgentHands | OwnHands:
     """Who delivers on this machine: as root agents, otherwise the user who started this, to nobody else."""
     if os.geteuid() == 0:
-        return AgentHands(commit, layout.mail_dir)
+        return AgentHands(commit, Recruiter(layout.mail_dir))
     return OwnHands(commit, layout.mail_dir, SystemOps())
 
 

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from typing import Any
 
-from delivery.agent import live
+from delivery.agent import Post, live
 from delivery.identity import Identity
 from delivery.wire import Hangup, Wire
 from spool.files import Ops, SystemOps
@@ -67,8 +67,8 @@ def _child(control: Wire, order: dict[str, Any], end: int, ops: Ops) -> int:
     try:
         control.close()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        who = Identity(order["name"], order["uid"], order["gid"], tuple(order["groups"]), "/")
-        live(who, Wire(socket.socket(fileno=end)), ops)
+        who = Identity(order["name"], order["uid"], order["gid"], tuple(order["groups"]), order["home"])
+        live(Post(who, order["duty"], order["mail_dir"]), Wire(socket.socket(fileno=end)), ops)
     except Exception:
         traceback.print_exc()
         return 1

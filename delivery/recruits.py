@@ -1,4 +1,4 @@
-"""The daemon's side of the nursery: has agents forked, and starts the nursery when there is none.
+"""Where agents come from: root's side of the nursery, which has them forked and is started when there is none.
 
 Guarantees: safe from every thread. A nursery that has died is replaced by the next order; agents outlive it.
 
@@ -7,14 +7,20 @@ Failure: `OSError` when there is no agent to be had.
 
 from __future__ import annotations
 
+import enum
+import os
+import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
+from delivery import mbox
 from delivery.identity import Identity
 from delivery.wire import Hangup, Wire
 
@@ -26,6 +32,31 @@ PATIENCE: Final = 60.0
 FAREWELL: Final = 5.0
 
 
+class Duty(enum.Enum):
+    """What an agent does for whoever has its socket, and nothing beyond."""
+
+    #: Look at the .forward of its user.
+    LOOK = "look"
+    #: That, and make deposits.
+    DELIVER = "deliver"
+
+
+class Recruits(Protocol):
+    """Who has agents started. Safe from every thread; raises `OSError`."""
+
+    def recruit(self, who: Identity, duty: Duty, opens: bool = False) -> Recruit:
+        """An agent for that user, who can open sealed bodies if it ``opens``. Blocks for a fork."""
+
+    def kill(self, recruit: Recruit) -> None:
+        """End it at once; called in the loop."""
+
+    def prepare(self, who: Identity, paths: Sequence[str]) -> Identity:
+        """Make the mailboxes of ``who`` that are missing in the mail directory; the identity that can lock them."""
+
+    def close(self) -> None:
+        """Nobody is recruited any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recruit:
     """A new agent: its process, a descriptor that becomes readable at its end, and our end of the talk with it."""
@@ -35,34 +66,75 @@ class Recruit:
     wire: Wire
     #: Whether it can open sealed bodies.
     opens: bool
+    duty: Duty
+    #: Who can end it.
+    hirer: Recruits
 
 
 class Recruiter:
-    """See the module."""
+    """See the module; `Recruits` for a process of root's. ``mail_dir`` holds the mailboxes of the system's users."""
 
-    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, mail_dir: str, command: Sequence[str] = COMMAND) -> None:
+        self._mail_dir = mail_dir
         self._command = command
         self._lock = threading.Lock()
         self._nursery: subprocess.Popen[bytes] | None = None
         self._control: Wire | None = None
 
-    def recruit(self, who: Identity, opens: bool = False) -> Recruit:
-        """An agent for that user, who can open sealed bodies if it ``opens``.
+    def recruit(self, who: Identity, duty: Duty, opens: bool = False) -> Recruit:
+        """See `Recruits`. The first time it blocks for the start of the nursery."""
+        near, far = socket.socketpair()
+        try:
+            with far:
+                pid, pidfd = self.fork(who, duty, far.fileno(), opens=opens)
+        except BaseException:
+            near.close()
+            raise
+        return Recruit(pid, pidfd, Wire(near), opens, duty, self)
 
-        Blocks for a fork; the first time for the start of the nursery.
+    def fork(
+        self, who: Identity, duty: Duty, end: int, *, opens: bool, is_for_stranger: bool = False
+    ) -> tuple[int, int]:
+        """An agent at the other end of ``end``, which stays the caller's: its process id and a descriptor for it.
+
+        What it does as root is bounded when it ``is_for_stranger``, for a process that is not root itself.
         """
+        order = {
+            "name": who.name, "uid": who.uid, "gid": who.gid, "groups": who.groups, "home": who.home,
+            "duty": duty.value, "mail_dir": self._mail_dir if is_for_stranger else "", "opens": opens,
+        }  # fmt: skip
         with self._lock:
             if self._control is not None:
                 try:
-                    return _order(self._control, who, opens)
+                    return _order(self._control, order, end)
                 except (Hangup, TimeoutError):
                     self._end()
             self._control = self._start()
             try:
-                return _order(self._control, who, opens)
+                return _order(self._control, order, end)
             except (Hangup, TimeoutError) as error:
                 self._end()
                 raise OSError(None, "the nursery ended at once") from error
+
+    def kill(self, recruit: Recruit) -> None:
+        """See `Recruits`."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(recruit.pidfd, signal.SIGKILL)
+
+    def prepare(self, who: Identity, paths: Sequence[str]) -> Identity:
+        """See `Recruits`.
+
+        Where the directory belongs to a group that may write (Debian's ``mail``), only its members can make a dot-lock: the
+        agent of a mailbox becomes one, no other agent does.
+        """
+        for path in paths:
+            if os.path.dirname(path) != self._mail_dir:
+                continue
+            mbox.make_directory(self._mail_dir)
+            mbox.make(path, who.uid, who.gid)
+            if gid := shared_group(self._mail_dir):
+                who = who.with_group(gid)
+        return who
 
     def close(self) -> None:
         """End the nursery; its agents go on."""
@@ -101,16 +173,15 @@ class Recruiter:
             self._nursery = None
 
 
-def _order(control: Wire, who: Identity, opens: bool) -> Recruit:
-    near, far = socket.socketpair()
-    try:
-        with far:
-            order = {"name": who.name, "uid": who.uid, "gid": who.gid, "groups": who.groups, "opens": opens}
-            control.send_json(order, far.fileno())
-        answer = control.receive_json()
-        if "pid" not in answer:
-            raise OSError(None, str(answer.get("trouble")))
-        return Recruit(answer["pid"], control.take_descriptor(), Wire(near), opens)
-    except BaseException:
-        near.close()
-        raise
+def shared_group(mail_dir: str) -> int | None:
+    """The group that may write to the mail directory, if it is not root's; raises `OSError`."""
+    found = os.stat(mail_dir)
+    return found.st_gid if found.st_mode & stat.S_IWGRP and found.st_gid else None
+
+
+def _order(control: Wire, order: object, end: int) -> tuple[int, int]:
+    control.send_json(order, end)
+    answer = control.receive_json()
+    if "pid" not in answer:
+        raise OSError(None, str(answer.get("trouble")))
+    return answer["pid"], control.take_descriptor()

@@ -135,10 +135,11 @@ class RemoteDelivery:
 class DeliveryDesk:
     """The side of the process that delivers."""
 
-    def __init__(self, deliver: Deliver, config: Callable[[], Config], clock: SpoolClock) -> None:
+    def __init__(self, deliver: Deliver, config: Callable[[], Config], now: Callable[[], int]) -> None:
+        """``now`` is spool time in milliseconds."""
         self._deliver_here = deliver
         self._config = config
-        self._clock = clock
+        self._now = now
 
     def offers(self) -> list[Offer]:
         """For the channel to the scheduler."""
@@ -160,7 +161,7 @@ class DeliveryDesk:
         return [self._unroutable(one, route) for one in batch.items]
 
     def _unroutable(self, one: Claimed, why: Unroutable) -> Attempt:
-        now = self._clock.now()
+        now = self._now()
         return Attempt(one.envelope.id, now, now, "-", Deferred(Reply(451, "4.3.5", why.reason), stage=Stage.ROUTE))
 
 

@@ -51,7 +51,8 @@ def main() -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
         name = f"mailspool-demo-{os.getpid()}"
         ready.bind(f"\0{name}")
-        command = [str(BIN / "smtpd"), "-d", "--root", str(ROOT)]
+        # For yourself alone, and root needs no users of the system for that.
+        command = [str(BIN / "smtpd"), "-d", "--one-process", "--root", str(ROOT)]
         daemon = subprocess.Popen(command, env={**os.environ, "NOTIFY_SOCKET": f"@{name}"})
         if _wait_until_ready(ready, daemon):
             print(INVITATION.format(root=ROOT, port=PORT, bin=BIN), flush=True)

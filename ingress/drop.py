@@ -17,22 +17,18 @@ from __future__ import annotations
 
 import bisect
 import logging
-import os
-import stat
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterable
 from typing import Final
 
 import anyio
 from anyio.to_thread import run_sync
 
+from ingress.dropdoor import DropDoor, Unfit
 from ingress.dropfile import NAME_DIGITS, NAME_LENGTH
-from ingress.dropped import Dropped, Unfinished, Unfit
+from ingress.dropped import Dropped, Unfinished
 from ingress.replay import Later, replay
 from ingress.transaction import House
 from spool.errors import SpoolLost
-from spool.layout import Layout
 
 log = logging.getLogger(__name__)
 
@@ -59,24 +55,14 @@ PAGE: Final = 1_000
 REMEMBERED: Final = 10_000
 
 
-def make_drop(places: Layout) -> None:
-    """Make the drop directory, or mend its mode; raises `OSError`."""
-    os.makedirs(places.drop_dir, mode=0o711, exist_ok=True)
-    found = os.lstat(places.drop_dir)
-    if not stat.S_ISDIR(found.st_mode):
-        raise NotADirectoryError(f"{places.drop_dir} is no directory")
-    os.chmod(places.drop_dir, DROP_MODE)
-
-
 class DropReader:
-    """Takes what comes into the drop of ``places``, until `stop`. While it is ``paused`` nothing is taken."""
+    """Takes what comes into the drop behind ``door``, until `stop`. While it is ``paused`` nothing is taken."""
 
-    def __init__(self, places: Layout, house: House) -> None:
+    def __init__(self, door: DropDoor, house: House) -> None:
         self.paused = False
         #: Files in ``drop-damaged``; known once `run` has begun.
         self.set_aside = 0
-        self._path = places.drop_dir
-        self._damaged = places.drop_damaged_dir
+        self._door = door
         self._house = house
         self._clock = house.spool.clock.clock
         self._stopped = anyio.Event()
@@ -92,9 +78,9 @@ class DropReader:
 
     async def run(self) -> None:
         """Watch the drop."""
-        self.set_aside = await run_sync(_count, self._damaged)
+        self.set_aside = await run_sync(self._door.count_aside)
         if self.set_aside:
-            log.warning("drop set-aside files=%d directory=%s", self.set_aside, self._damaged)
+            log.warning("drop set-aside files=%d", self.set_aside)
         while not self._stopped.is_set():
             if not self.paused:
                 await self.look()
@@ -105,13 +91,13 @@ class DropReader:
         """See whether there is something to do, and do it."""
         now = self._clock.boottime_ms()
         try:
-            changed = os.stat(self._path).st_mtime_ns
+            changed = await run_sync(self._door.changed)
             if now >= self._next_full_scan or changed != self._seen or self._waiting.has_due(now):
                 self._note(changed, now)
                 await self._read(now)
             self._complaint = ""
         except OSError as error:
-            self._complain(f"{self._path}: {error.strerror}")
+            self._complain(f"the drop directory: {error.strerror}")
 
     def _note(self, changed: int, now: int) -> None:
         age = int(self._clock.wall() * 1e9) - changed
@@ -124,14 +110,12 @@ class DropReader:
         if len(names) == PAGE:
             self._seen = None
         room = anyio.CapacityLimiter(PARALLEL)
-        with _directory(self._path) as directory:
-            async with anyio.create_task_group() as tasks:
-                for name in names:
-                    tasks.start_soon(self._take_in_turn, room, directory, name)
+        async with anyio.create_task_group() as tasks:
+            for name in names:
+                tasks.start_soon(self._take_in_turn, room, name)
 
     def _due_names(self, now: int) -> list[str]:
-        with os.scandir(self._path) as entries:
-            present, due = self._waiting.sift((entry.name for entry in entries), now)
+        present, due = self._waiting.sift(self._door.names(), now)
         self._waiting.keep(present)
         return due
 
@@ -142,13 +126,13 @@ class DropReader:
 
     # -- one file -----------------------------------------------------------------------------------------------------
 
-    async def _take_in_turn(self, room: anyio.CapacityLimiter, directory: int, name: str) -> None:
+    async def _take_in_turn(self, room: anyio.CapacityLimiter, name: str) -> None:
         async with room:
             if self._stopped.is_set():
                 return
             try:
-                if await self._take(directory, name):
-                    await run_sync(partial(os.unlink, name, dir_fd=directory))
+                if await self._take(name):
+                    await run_sync(self._door.unlink, name)
                     self._waiting.forget(name)
             except FileNotFoundError:
                 self._waiting.forget(name)  # another reader has taken it, or its owner has taken it back
@@ -158,15 +142,15 @@ class DropReader:
                 log.warning("drop put-off file=%a reason=%a", name, str(error), exc_info=not isinstance(error, OSError))
                 self._waiting.put_off(name, self._clock.boottime_ms(), LAST_DELAY)
 
-    async def _take(self, directory: int, name: str) -> bool:
+    async def _take(self, name: str) -> bool:
         """Whether the spool owns the message in this file now."""
         try:
             if len(name) != NAME_LENGTH or not NAME_DIGITS.issuperset(name):
                 raise Unfit("sendmail gives no such names")
-            with await run_sync(Dropped, directory, name) as dropped:
+            with await run_sync(self._opened, name) as dropped:
                 return await self._replay(dropped, name)
         except Unfit as error:
-            await run_sync(self._put_aside, directory, name, str(error))
+            await run_sync(self._put_aside, name, str(error))
         except Later as error:
             log.info('drop put-off file=%s reason="%s"', name, error)
             self._waiting.put_off(name, self._clock.boottime_ms(), LAST_DELAY)
@@ -183,16 +167,14 @@ class DropReader:
             return False
         return True
 
-    def _put_aside(self, directory: int, name: str, reason: str) -> None:
-        owner = os.lstat(name, dir_fd=directory).st_uid
-        os.makedirs(self._damaged, mode=0o700, exist_ok=True)
-        kept = name if NAME_DIGITS.issuperset(name) else os.urandom(NAME_LENGTH // 2).hex()
-        while os.path.lexists(f"{self._damaged}/{kept}"):
-            kept = os.urandom(NAME_LENGTH // 2).hex()
-        os.rename(name, f"{self._damaged}/{kept}", src_dir_fd=directory)
+    def _opened(self, name: str) -> Dropped:
+        return Dropped(self._door.open(name))
+
+    def _put_aside(self, name: str, reason: str) -> None:
+        aside = self._door.set_aside(name)
         self.set_aside += 1
         self._waiting.forget(name)
-        log.warning('drop set-aside file=%a uid=%d as=%s/%s reason="%s"', name, owner, self._damaged, kept, reason)
+        log.warning('drop set-aside file=%a uid=%d as=%s reason="%s"', name, aside.uid, aside.path, reason)
 
 
 class _Waiting:
@@ -239,19 +221,3 @@ class _Waiting:
 
     def forget(self, name: str) -> None:
         self._waits.pop(name, None)
-
-
-@contextmanager
-def _directory(path: str) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _count(directory: str) -> int:
-    try:
-        return len(os.listdir(directory))
-    except FileNotFoundError:
-        return 0

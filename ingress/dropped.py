@@ -1,10 +1,7 @@
-"""A file of the drop as it is found: opened with care, whole or not.
+"""A file of the drop as it is found, whole or not.
 
-Anybody on the machine can put anything under any name into the drop. What is not a regular file of its own is never read.
-
-Guarantees: opening waits for nothing and follows nothing, and has no effect on what is opened. The pieces of a message come
-to an end without an exception only when the file was whole: its owner may still write to it, but what was read is what
-its last line vouches for.
+Guarantees: the pieces of a message come to an end without an exception only when the file was whole: its owner may still
+write to it, but what was read is what its last line vouches for.
 
 Failure: `Unfit` for what will never be a message, `Unfinished` for what is not one yet; `OSError` as the kernel says it.
 
@@ -13,24 +10,15 @@ Failure: `Unfit` for what will never be a message, `Unfinished` for what is not 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
-import stat
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 from zlib import crc32
 
+from ingress.dropdoor import Unfit
 from ingress.dropfile import FIRST_LINE, LAST_LINE_LENGTH, MAX_FIRST_LINES, PIECE, last_line
-
-_OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-#: What opening answers for a symbolic link, a socket, and a device without a driver.
-_NO_FILE: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV})
-
-
-class Unfit(Exception):
-    """This will never be a message; the text says why."""
 
 
 class Unfinished(Exception):
@@ -40,11 +28,11 @@ class Unfinished(Exception):
 class Dropped:
     """An open file of the drop. ``mail`` and ``rcpts`` are the arguments of its commands, as a client would send them."""
 
-    def __init__(self, directory: int, name: str) -> None:
-        self._descriptor = _open(directory, name)
+    def __init__(self, descriptor: int) -> None:
+        """Takes over what `ingress.dropdoor.DropDoor.open` opened."""
+        self._descriptor = descriptor
         try:
             found = os.fstat(self._descriptor)
-            _check_kind(found)
             #: The owner, who wrote the message.
             self.uid = found.st_uid
             #: When it was last written to, by the wall clock.
@@ -117,19 +105,3 @@ class Dropped:
         except BlockingIOError:
             return True
         return False
-
-
-def _open(directory: int, name: str) -> int:
-    try:
-        return os.open(name, _OPEN, dir_fd=directory)
-    except OSError as error:
-        if error.errno in _NO_FILE:
-            raise Unfit("it is no regular file") from None
-        raise
-
-
-def _check_kind(found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise Unfit("it is no regular file")
-    if found.st_nlink != 1:
-        raise Unfit(f"it has {found.st_nlink} names")

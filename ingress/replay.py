@@ -21,7 +21,8 @@ from anyio.to_thread import run_sync
 
 from ingress import headers, replies
 from ingress.data import DataReceiver
-from ingress.dropped import Dropped, Unfit
+from ingress.dropdoor import Unfit
+from ingress.dropped import Dropped
 from ingress.handin import stuffed
 from ingress.names import OURSELVES
 from ingress.parameters import BadParameter, MailParameters

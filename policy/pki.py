@@ -14,8 +14,9 @@ import datetime
 import ipaddress
 import os
 import ssl
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
@@ -82,13 +83,37 @@ def inspect_ca(path: str) -> str:
     return ""
 
 
-def server_context(listener: Listener) -> ssl.SSLContext:
-    """The TLS side of a listener, which has one certificate at least."""
-    pkis = listener.pki
-    contexts = [_context(pki, listener) for pki in pkis]
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A certificate with its chain and its key, in PEM form."""
+
+    pki: Pki
+    certificates: bytes
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMaterial:
+    """All that the TLS side of a listener is made of; whoever has it needs no file."""
+
+    pairs: tuple[KeyPair, ...]
+    #: What clients' certificates are verified against, in PEM form; empty for the system's.
+    ca: bytes = b""
+
+
+def key_material(listener: Listener) -> KeyMaterial:
+    """Read it. Raises `PkiError`."""
+    pairs = tuple(KeyPair(pki, _read(pki.cert), _read(pki.key)) for pki in listener.pki)
+    return KeyMaterial(pairs, _read(listener.ca) if listener.verify and listener.ca else b"")
+
+
+def server_context(listener: Listener, material: KeyMaterial | None = None) -> ssl.SSLContext:
+    """The TLS side of a listener, which has one certificate at least; its files are read unless ``material`` is at hand."""
+    material = material or key_material(listener)
+    contexts = [_context(pair, listener, material.ca) for pair in material.pairs]
     default, *others = contexts
     if others:
-        names = [_names(_read_certificates(pki.cert)[0]) for pki in pkis]
+        names = [_names(_certificates(pair.certificates, pair.pki.cert)[0]) for pair in material.pairs]
         choices = list(zip(names, contexts, strict=True))
 
         def choose(connection: ssl.SSLObject, asked: str | None, _context: ssl.SSLContext) -> None:
@@ -134,8 +159,12 @@ def _read(path: str) -> bytes:
 
 
 def _read_certificates(path: str) -> list[x509.Certificate]:
+    return _certificates(_read(path), path)
+
+
+def _certificates(octets: bytes, path: str) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(_read(path))
+        return x509.load_pem_x509_certificates(octets)
     except ValueError as error:
         raise PkiError(f"{path} holds no certificate in PEM form") from error
 
@@ -167,14 +196,16 @@ def _date_problems(path: str, certificate: x509.Certificate, now: datetime.datet
     return []
 
 
-def _context(pki: Pki, listener: Listener) -> ssl.SSLContext:
+def _context(pair: KeyPair, listener: Listener, ca: bytes) -> ssl.SSLContext:
+    pki = pair.pki
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     choose(context, listener.protocols, listener.ciphers)
     if listener.verify:
-        _demand_certificates(context, listener.ca)
+        _demand_certificates(context, listener.ca, ca)
     try:
-        # The callback answers a question that OpenSSL would otherwise put to the terminal.
-        context.load_cert_chain(pki.cert, pki.key, password=lambda: "")
+        with in_memory(pair.certificates) as certificates, in_memory(pair.key) as key:
+            # The callback answers a question that OpenSSL would otherwise put to the terminal.
+            context.load_cert_chain(certificates, key, password=lambda: "")
     except (OSError, ValueError) as error:
         raise PkiError(f"pki {pki.name}: {pki.cert} and {pki.key} cannot be used: {error}") from error
     if pki.dhe:
@@ -189,15 +220,26 @@ def _allow_dhe(context: ssl.SSLContext) -> None:
         raise PkiError(f"the parameters of dhe cannot be loaded: {error}") from error
 
 
-def _demand_certificates(context: ssl.SSLContext, ca: str) -> None:
+@contextmanager
+def in_memory(octets: bytes) -> Iterator[str]:
+    """A path to ``octets`` for OpenSSL, which reads keys from files only; no other process can open it."""
+    descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, octets)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def _demand_certificates(context: ssl.SSLContext, path: str, ca: bytes) -> None:
     context.verify_mode = ssl.CERT_REQUIRED
-    if not ca:
+    if not path:
         context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
         return
     try:
-        context.load_verify_locations(ca)
+        context.load_verify_locations(cadata=ca.decode("ascii"))
     except (OSError, ValueError) as error:
-        raise PkiError(f"{ca} cannot be used to verify certificates: {error}") from error
+        raise PkiError(f"{path} cannot be used to verify certificates: {error}") from error
 
 
 def _names(certificate: x509.Certificate) -> frozenset[str]:

@@ -86,6 +86,9 @@ class Descriptors:
             raise ChannelClosed("a descriptor is missing")
         return self._numbers.popleft()
 
+    def __len__(self) -> int:
+        return len(self._numbers)
+
     def close(self) -> None:
         """Close the rest."""
         while self._numbers:

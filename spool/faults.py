@@ -17,7 +17,9 @@ from spool.errors import (
     DuplicateMessage,
     SpoolError,
     SpoolFull,
+    SpoolInUse,
     SpoolLost,
+    SpoolTooNew,
     SpoolUnavailable,
     UnknownEnvelope,
 )
@@ -25,7 +27,10 @@ from spool.errors import (
 #: The exceptions that a channel carries, by their names.
 Faults: TypeAlias = Mapping[str, type[Exception]]
 
-_SPOOL: Final = (BodyDamaged, DuplicateMessage, SpoolError, SpoolFull, SpoolLost, SpoolUnavailable, UnknownEnvelope)
+_SPOOL: Final = (
+    BodyDamaged, DuplicateMessage, SpoolError, SpoolFull, SpoolInUse, SpoolLost, SpoolTooNew, SpoolUnavailable,
+    UnknownEnvelope,
+)  # fmt: skip
 #: The spool's own.
 SPOOL_FAULTS: Final[Faults] = MappingProxyType({kind.__name__: kind for kind in _SPOOL})
 

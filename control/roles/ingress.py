@@ -17,6 +17,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from ingress.drop import DropReader
+from ingress.dropdoor import DropDoor
 from ingress.listener import Ingress, Opening, Place
 from ingress.transaction import House
 from policy.admit import admit
@@ -24,7 +25,6 @@ from policy.config import Config
 from policy.forward import Forwards
 from policy.tables.passwd import Users
 from spool.door import Intake
-from spool.layout import Layout
 
 _log: Final = logging.getLogger("control.switches")
 
@@ -52,11 +52,11 @@ class IngressRole:
     """See the module. While it is paused clients are told to come again, and what is in the drop stays there."""
 
     def __init__(
-        self, places: Layout, config: Callable[[], Config], intake: Intake, users: Users, forwards: Forwards
+        self, door: DropDoor, config: Callable[[], Config], intake: Intake, users: Users, forwards: Forwards
     ) -> None:
         house = House(config, partial(admit, users=users, forwards=forwards), intake)
         self._ingress = Ingress(house)
-        self._drop = DropReader(places, house)
+        self._drop = DropReader(door, house)
 
     @property
     def running(self) -> bool:

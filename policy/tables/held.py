@@ -23,11 +23,14 @@ from typing import Any, Final
 
 from policy.errors import TableUnavailable
 from policy.tables.file import FileTable
+from policy.tables.inline import InlineTable
 from policy.tables.patterns import Patterns
 from policy.tables.secret import LoneSecret
 from policy.tables.sourced import SourcedTable
 from policy.tables.table import Content, Shape, Table
 
+#: Those whose content is in the configuration.
+_TABLES: Final = (FileTable, SourcedTable, InlineTable)
 _NOTHING: Final = Content({}, Shape.EITHER)
 
 
@@ -136,10 +139,8 @@ class _Writer(pickle.Pickler):
 
     def reducer_override(self, value: object) -> Any:
         """What is written in place of a table."""
-        if not isinstance(value, FileTable | SourcedTable):
-            return NotImplemented
-        if value.name in self._withheld:
-            snapshot = Snapshot(None, f"table {value.name} is withheld from this process")
-        else:
-            snapshot = snapshot_of(value)
-        return HeldTable, (value.name, value.written, snapshot)
+        if isinstance(value, _TABLES) and value.name in self._withheld:
+            return HeldTable, (value.name, "", Snapshot(None, f"table {value.name} is withheld from this process"))
+        if isinstance(value, FileTable | SourcedTable):
+            return HeldTable, (value.name, value.written, snapshot_of(value))
+        return NotImplemented

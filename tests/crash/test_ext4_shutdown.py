@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ingress.drop import make_drop
+from ingress.dropdoor import make_drop
 from ingress.dropfile import LAST_LINE_LENGTH, last_line
 from spool.layout import layout
 from tests.tools.kept import assert_whole, look

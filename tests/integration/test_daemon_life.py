@@ -61,7 +61,15 @@ def test_a_second_daemon_on_the_same_spool_says_which_process_has_it(tmp_path: P
     with Daemon(tmp_path, CONFIGURATION) as daemon:
         assert daemon.process is not None
         second = subprocess.run(
-            [str(BIN / "smtpd"), *daemon.arguments, "--root", str(tmp_path), "-D", f"port={daemon.port}"],
+            [
+                str(BIN / "smtpd"),
+                "--one-process",
+                *daemon.arguments,
+                "--root",
+                str(tmp_path),
+                "-D",
+                f"port={daemon.port}",
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -163,7 +171,7 @@ def start_as_nobody(daemon: Daemon) -> subprocess.CompletedProcess[str]:
     for path in daemon.folder.iterdir():
         path.chmod(0o644)
     code = (
-        "import os, sys, control.__main__ as it, control.background, control.daemon, control.generation, uvloop\n"
+        "import os, sys, control.__main__ as it, control.background, control.daemon, control.together, uvloop\n"
         "import encodings.idna, anyio._backends._asyncio\n"
         "os.setuid(65534); sys.exit(it.smtpd())"
     )

@@ -172,7 +172,7 @@ def test_a_killed_daemon_delivers_what_was_sealed(daemon: Daemon) -> None:
 
 def test_the_key_comes_from_standard_input_and_stays_for_reloads(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, "queue encryption stdin\n" + RULES)
-    command = [str(BIN / "smtpd"), "-d", "--root", str(tmp_path), "-D", f"port={daemon.port}"]
+    command = [str(BIN / "smtpd"), "-d", "--one-process", "--root", str(tmp_path), "-D", f"port={daemon.port}"]
     with (tmp_path / "log").open("ab") as log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log)
     daemon.process = process
@@ -192,7 +192,7 @@ def test_the_key_is_asked_for_at_the_terminal(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, "queue encryption\n" + RULES)
     pid, terminal = pty.fork()
     if not pid:
-        os.execv(BIN / "smtpd", ["smtpd", "-d", "--root", str(tmp_path), "-D", f"port={daemon.port}"])
+        os.execv(BIN / "smtpd", ["smtpd", "-d", "--one-process", "--root", str(tmp_path), "-D", f"port={daemon.port}"])
     said = b""
     while b"queue key: " not in said:
         said += os.read(terminal, 1000)
@@ -217,7 +217,7 @@ def test_the_key_is_asked_for_at_the_terminal(tmp_path: Path) -> None:
 def test_without_anybody_to_ask_the_daemon_does_not_start(tmp_path: Path, line: str, complaint: str) -> None:
     daemon = Daemon(tmp_path, line + RULES, port=free_port())
     done = subprocess.run(
-        [str(BIN / "smtpd"), "-d", "--root", str(tmp_path), "-D", f"port={daemon.port}"],
+        [str(BIN / "smtpd"), "-d", "--one-process", "--root", str(tmp_path), "-D", f"port={daemon.port}"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -86,7 +86,7 @@ class Wing:
 async def wing(spool: SpoolWriter) -> AsyncIterator[Wing]:
     near, far = pair()
     remote, postman = RemoteDelivery(spool.clock), Postman()
-    desk = DeliveryDesk(postman.deliver, lambda: CONFIG, spool.clock)
+    desk = DeliveryDesk(postman.deliver, lambda: CONFIG, spool.clock.now)
     async with anyio.create_task_group() as group:
         to_delivery, from_queue = Channel(near), Channel(far, desk.offers())
         await group.start(to_delivery.run)
@@ -184,7 +184,7 @@ async def test_what_no_honest_delivery_says_counts_as_trouble(wing: Wing, forge:
         return [forge(one) for one in await honest(batch, route)]  # type: ignore[operator]
 
     near, far = pair()
-    desk = DeliveryDesk(forged, lambda: CONFIG, wing.spool.clock)
+    desk = DeliveryDesk(forged, lambda: CONFIG, wing.spool.clock.now)
     async with anyio.create_task_group() as group:
         to_delivery, from_queue = Channel(near), Channel(far, desk.offers())
         await group.start(to_delivery.run)

@@ -16,7 +16,8 @@ import anyio
 import pytest
 
 from ingress import replies
-from ingress.drop import FIRST_DELAY, FULL_SCAN, UNFINISHED_AGE, make_drop
+from ingress.drop import FIRST_DELAY, FULL_SCAN, UNFINISHED_AGE
+from ingress.dropdoor import make_drop
 from spool.layout import Layout
 from spool.message import Notify, Ret
 from spool.outcome import Failed

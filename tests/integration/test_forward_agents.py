@@ -48,7 +48,7 @@ def ann(home: Path) -> Identity:
 
 @pytest.fixture
 async def hands() -> AsyncIterator[AgentHands]:
-    hands = AgentHands(commit_nothing, "/nowhere")
+    hands = AgentHands(commit_nothing, Recruiter("/nowhere"))
     yield hands
     await hands.aclose()
 
@@ -114,7 +114,7 @@ async def test_an_agent_that_hangs_is_given_up_with_its_caller(hands: AgentHands
 
 
 async def test_without_a_nursery_the_answer_is_trouble_for_now(ann: Identity) -> None:
-    hands = AgentHands(commit_nothing, "/nowhere", Recruiter(["/bin/false"]))
+    hands = AgentHands(commit_nothing, Recruiter("/nowhere", ["/bin/false"]))
     answer: ForwardAnswer = await hands.look(ann)
     assert answer == ForwardDeferred("no process could look at it for ann: the nursery ended at once")
     await hands.aclose()

@@ -97,7 +97,7 @@ async def make_hands(store: Spool, public: Path) -> AsyncIterator[Make]:
     made: list[AgentHands] = []
 
     def make(command: Sequence[str] = COMMAND, idle: float = 30.0) -> AgentHands:
-        made.append(AgentHands(store.commit, str(public / "mail"), Recruiter(command), idle))
+        made.append(AgentHands(store.commit, Recruiter(str(public / "mail"), command), idle))
         return made[-1]
 
     yield make
@@ -415,6 +415,7 @@ import anyio
 from delivery.agents import AgentHands
 from delivery.deposit import Deposit, ToCommand
 from delivery.identity import identity_of
+from delivery.recruits import Recruiter
 from spool.bodies import SmallBody
 from spool.ids import EnvelopeId
 
@@ -422,7 +423,7 @@ async def commit(intents):
     pass
 
 async def main():
-    hands = AgentHands(commit, "/nowhere")
+    hands = AgentHands(commit, Recruiter("/nowhere"))
     method = ToCommand(("/bin/sh", "-c", "cat >/dev/null"), {{"PATH": "/usr/bin:/bin"}}, "{home}")
     await hands.make(identity_of("games"), [Deposit(EnvelopeId("x.1"), method, b"", "a@b", SmallBody(b""))])
     print(hands.running[0].pid, flush=True)
@@ -552,7 +553,7 @@ async def test_an_intent_that_cannot_be_committed_leaves_the_mailbox_alone(publi
     async def refuse(intents: Sequence[MboxIntent]) -> None:
         raise SpoolFull(28, "No space left on device")
 
-    hands = AgentHands(refuse, str(public / "mail"))
+    hands = AgentHands(refuse, Recruiter(str(public / "mail")))
     result = only(await hands.make(GAMES, mbox_deposits(public / "home/inbox")))
     assert isinstance(result, Deferred)
     assert (public / "home/inbox").read_bytes() == b""

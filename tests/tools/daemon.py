@@ -50,6 +50,8 @@ class Daemon:
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    #: Whether all roles share a process, as they do for an ordinary user.
+    one_process: bool = True
     #: A command that becomes the daemon, such as ``strace -D``.
     under: tuple[str, ...] = ()
 
@@ -95,6 +97,7 @@ class Daemon:
         command = [
             *self.under,
             str(BIN / "smtpd"),
+            *(("--one-process",) if self.one_process else ()),
             *self.arguments,
             "--root",
             str(self.root),

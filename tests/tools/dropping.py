@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingress.drop import DropReader, make_drop
+from ingress.drop import DropReader
+from ingress.dropdoor import DropFolder, make_drop
 from ingress.dropfile import DropFile, first_lines
 from ingress.transaction import House
 from policy.config import Config
@@ -37,7 +38,7 @@ class Drop:
         return Path(self.place.drop_dir)
 
     def reader(self) -> DropReader:
-        return DropReader(self.place, House(lambda: self.config, self.policy.admit, self.spool))
+        return DropReader(DropFolder.of(self.place), House(lambda: self.config, self.policy.admit, self.spool))
 
     def leave(
         self, message: bytes = MESSAGE, mail: str = "MAIL FROM:<ann@example.org>", rcpts: Sequence[str] = ("<bob>",)

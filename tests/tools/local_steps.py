@@ -171,7 +171,7 @@ class Trial:
             setattr(own, "make_deposits", _counted(fate))  # noqa: B010 - it is the module's own import
             return OwnHands(spool.commit_intents, place.mail_dir, SystemOps())
         stepped = (sys.executable, "-c", _STEPPED, fate.kind, str(fate.number), address)
-        return AgentHands(spool.commit_intents, place.mail_dir, Recruiter(stepped if fate.number else COMMAND))
+        return AgentHands(spool.commit_intents, Recruiter(place.mail_dir, stepped if fate.number else COMMAND))
 
     async def _deliver(self, fate: Fate, address: str) -> int:
         """Two rounds: what the first defers, the second tries again in the same life. Nonzero if anything is left."""

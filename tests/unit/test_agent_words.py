@@ -17,7 +17,7 @@ from delivery.deposit import Deposit, ToMbox, delivered, failed
 from delivery.forward_file import unpack_answer
 from delivery.frames import pack_intent, pack_result, unpack_intent, unpack_result
 from delivery.identity import Identity
-from delivery.recruits import Recruit
+from delivery.recruits import Duty, Recruit, Recruiter
 from delivery.wire import MAX_FRAME, Hangup, Wire
 from policy.forward import MAX_OCTETS
 from spool.bodies import SmallBody
@@ -42,9 +42,9 @@ def talk(*words: object) -> list[Any]:
 
 def hear(octets: bytes) -> list[Any]:
     near, far = socket.socketpair()
-    agent = Agent(
-        Identity("ann", 1, 1, (1,), "/"), Recruit(0, os.open("/dev/null", os.O_RDONLY), Wire(near), opens=False)
-    )
+    pidfd = os.open("/dev/null", os.O_RDONLY)
+    recruit = Recruit(0, pidfd, Wire(near), opens=False, duty=Duty.DELIVER, hirer=Recruiter("/nowhere"))
+    agent = Agent(Identity("ann", 1, 1, (1,), "/"), recruit)
     deposit = Deposit(ENVELOPE, ToMbox(MAILBOX, "bob", 0.0), b"", "ann@here.example", SmallBody(b"X: y\r\n\r\n"))
     try:
         far.sendall(octets)

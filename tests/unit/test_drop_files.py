@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingress.dropdoor import DropFolder, Unfit
 from ingress.dropfile import DropFile, first_lines
-from ingress.dropped import Dropped, Unfinished, Unfit
+from ingress.dropped import Dropped, Unfinished
 
 MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
 START = first_lines(b"MAIL FROM:<ann> RET=HDRS", [b"RCPT TO:<bob>", "RCPT TO:<jürgen>".encode()])
@@ -30,12 +31,8 @@ def left(drop: Path, start: bytes = START, message: bytes = MESSAGE) -> Path:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Dropped]:
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with Dropped(folder, path.name) as dropped:
-            yield dropped
-    finally:
-        os.close(folder)
+    with Dropped(DropFolder(str(path.parent), "").open(path.name)) as dropped:
+        yield dropped
 
 
 def read(path: Path) -> bytes:

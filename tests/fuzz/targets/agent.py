@@ -17,7 +17,7 @@ from delivery.deposit import Abandoned, Deposit, ToMaildir, ToMbox, delivered
 from delivery.forward_file import pack_answer
 from delivery.frames import pack_intent, pack_result
 from delivery.identity import Identity
-from delivery.recruits import Recruit
+from delivery.recruits import Duty, Recruit, Recruiter
 from delivery.wire import Hangup, Wire
 from policy.forward import Forward, ForwardDeferred, ForwardRefused, NoForward
 from spool.bodies import SmallBody
@@ -65,7 +65,8 @@ class Agents:
         if not octets:
             return
         near, far = socket.socketpair()
-        agent = Agent(_WHO, Recruit(0, os.open("/dev/null", os.O_RDONLY), Wire(near), opens=False))
+        pidfd = os.open("/dev/null", os.O_RDONLY)
+        agent = Agent(_WHO, Recruit(0, pidfd, Wire(near), opens=False, duty=Duty.DELIVER, hirer=Recruiter("/nowhere")))
         try:
             far.sendall(octets[1:])
             far.shutdown(socket.SHUT_WR)

@@ -15,8 +15,9 @@ from tempfile import TemporaryDirectory
 from typing import Final
 from zlib import crc32
 
+from ingress.dropdoor import DropFolder, Unfit
 from ingress.dropfile import first_lines, last_line
-from ingress.dropped import Dropped, Unfinished, Unfit
+from ingress.dropped import Dropped, Unfinished
 from ingress.headers import header_end
 from ingress.replay import Later, replay
 from ingress.transaction import House
@@ -37,7 +38,7 @@ class Drops:
 
     def __init__(self) -> None:
         self._folder = TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
-        self._directory = os.open(self._folder.name, os.O_RDONLY | os.O_DIRECTORY)
+        self._door = DropFolder(self._folder.name, "")
         self._config = Config("smtpd.conf", _HOST, (), {}, (), max_message_size=_MOST)
         self._arena = Arena()
 
@@ -65,7 +66,7 @@ class Drops:
 
         async def play() -> None:
             try:
-                with Dropped(self._directory, _NAME) as dropped:
+                with Dropped(self._door.open(_NAME)) as dropped:
                     await replay(House(lambda: self._config, admit, shelf), dropped, _NAME)
             except (Unfit, Unfinished, Later) as error:
                 require(str(error).isprintable(), f"not printable: {str(error)!r}")
@@ -90,7 +91,6 @@ class Drops:
     def close(self) -> None:
         """See `Target`."""
         self._arena.close()
-        os.close(self._directory)
         self._folder.cleanup()
 
 
