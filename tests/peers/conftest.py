@@ -14,7 +14,7 @@ from tests.peers.machine import Machine
 #: What the tests in this folder start, as Debian's packages put it into the path.
 PROGRAMS = (
     "cron", "dnsmasq", "dovecot", "ip", "msmtp", "nsenter", "openssl", "postfix", "procmail", "smtp-sink", "smtp-source",
-    "swaks", "unshare",
+    "swaks", "systemd-analyze", "systemd-sysusers", "systemd-tmpfiles", "unshare",
 )  # fmt: skip
 
 

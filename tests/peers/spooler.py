@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,9 @@ class Spooler:
         """Use one of the seed's configurations, to the letter."""
         self.configure((SEED / name).read_text(), tables)
 
-    def start(self) -> None:
+    def start(self, command: Sequence[str] = (str(VENV / "smtpd"), "-d", "-v")) -> None:
         """Start the daemon in the foreground and wait until it listens."""
-        self._process = self.machine.start([str(VENV / "smtpd"), "-d", "-v"], LOG)
+        self._process = self.machine.start(command, LOG)
         wait_for(self._answers, f"smtpd to start\n{self.log()}")
 
     def _answers(self) -> bool:
@@ -60,6 +60,10 @@ class Spooler:
         name = f"-{number.name.removeprefix('SIG')}"
         self.machine.run(["pkill", name, "-f", f"{VENV}/smtpd -d"])
         return self._process.wait(timeout=40)
+
+    def pid(self) -> str:
+        """The daemon's (first) process, by its number inside."""
+        return self.machine.run(["pgrep", "-o", "-f", f"{VENV}/smtpd -d"]).stdout.strip()
 
     def log(self) -> str:
         """What the daemon has said."""
