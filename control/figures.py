@@ -66,5 +66,7 @@ class Figures:
         if orphans := self.spool.bodies.orphans():
             folder = self.spool.bodies.orphan_dir
             yield f"bodies without a message in {folder} (look at them, then delete them): {orphans}"
+        if trouble := self.front.trouble:
+            yield trouble
         if self.front.set_aside:
             yield f"{self.front.set_aside} files of the drop are set aside"

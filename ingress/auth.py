@@ -149,6 +149,7 @@ class Authentication(Screened):
 
     async def _let_in(self, login: str) -> None:
         self.client = dataclasses.replace(self.client, login=login)
+        self.bear_fruit()
         if self._asks_for_login and await self.is_screened_off(Phase.AUTH):
             self.client = dataclasses.replace(self.client, login="")
         else:

@@ -1,6 +1,6 @@
 """A body on its way into the spool: its header is finished in memory, the rest goes where it fits.
 
-The header is held until its end is seen, at most `headers.MAX_HEADER` octets. Behind it a small body stays in memory, to be
+The header is held until its end is seen, at most `MAX_HEADER` octets. Behind it a small body stays in memory, to be
 committed with its message; one that grows beyond `spool.bodies.SMALL_BODY` goes into a file of the spool as it comes.
 
 Guarantees: the memory it takes does not grow with the message.
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ingress import headers, replies
+from ingress.limits import MAX_HEADER, MAX_HOPS
 from spool.bodies import SMALL_BODY, BodyWriter, StoredBody
 from spool.door import Intake
 from spool.ids import MessageId
@@ -48,6 +49,11 @@ class IncomingBody:
         """Octets so far, what we have added included; the header counts once it is finished."""
         return self._size
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether what comes next is kept in memory."""
+        return self._writer is None
+
     async def write(self, piece: bytes) -> None:
         """Take the next piece of content."""
         if self._header is None:
@@ -56,7 +62,7 @@ class IncomingBody:
         searched = max(0, len(self._header) - len(_EMPTY_LINE) + 1)
         self._header += piece
         complete = self._header.startswith(b"\r\n") or self._header.find(_EMPTY_LINE, searched) >= 0
-        if complete or len(self._header) > headers.MAX_HEADER:
+        if complete or len(self._header) > MAX_HEADER:
             await self._end_header()
 
     async def finish(self) -> bytes | StoredBody:
@@ -83,10 +89,10 @@ class IncomingBody:
         end = headers.header_end(content)
         if end is None:
             raise MessageRefused(replies.MALFORMED)
-        if end > headers.MAX_HEADER:
+        if end > MAX_HEADER:
             raise MessageRefused(replies.HEADER_TOO_BIG)
         fields, rest = content[:end], content[end:]
-        if headers.hops(fields) > headers.MAX_HOPS:
+        if headers.hops(fields) > MAX_HOPS:
             raise MessageRefused(replies.LOOP)
         await self._keep(self._finish_header(fields))
         if rest and not rest.startswith(b"\r\n"):

@@ -18,14 +18,13 @@ from __future__ import annotations
 from typing import Final
 
 from ingress import replies
+from ingress.limits import MAX_TEXT_LINE
 from spool.reply import Reply
 
 _LINE_END: Final = b"\r\n"
 _END: Final = b"\r\n.\r\n"
 #: What may stand at the end of the buffer and be the beginning of the end, longest first.
 _BEGINNINGS: Final = tuple(_END[:length] for length in range(len(_END) - 1, 0, -1))
-#: Octets of a text line. RFC 5321 asks for 1,000 and programs write more; the bound keeps one line from being the message.
-MAX_TEXT_LINE: Final = 65535
 
 
 class DataReceiver:

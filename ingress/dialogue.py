@@ -96,6 +96,11 @@ class Dialogue(Wire):
         #: Whether the client was refused at its beginning, and has nothing to say but QUIT.
         self.is_refused = False
         self._bad_commands = 0
+        #: Commands since something came of this session, and when that was.
+        self._idle_commands = 0
+        self._fruitful = 0.0
+        #: Since when a command line is waited for.
+        self._line_begun = 0.0
         self._peer: PeerName | None = None
         self._peer_asked: asyncio.Future[PeerName] | None = None
         self._arrival = 0.0
@@ -229,9 +234,27 @@ class Dialogue(Wire):
     async def read_line(self) -> bytes | None:
         """The next line with its end, waited for; None when the session has ended."""
         while (line := self._take_line()) is None:
-            if self.end is not None or not await self.more(self.limits.idle):
+            if self.end is not None or not await self._more_of_line():
                 return None
         return line
+
+    def bear_fruit(self) -> None:
+        """Note that something has come of this session: a message, or a login."""
+        self._idle_commands = 0
+        self._fruitful = self.loop.time()
+
+    def note_idle_command(self) -> None:
+        """Note a command of which nothing comes yet. A client that says nothing else is sent away."""
+        self._idle_commands += 1
+        if self._idle_commands > self.limits.idle_commands:
+            self.dismiss(replies.TOO_MANY_COMMANDS)
+
+    def take_limits(self, limits: Limits) -> None:
+        """Let these hold from now on, for the silence of this moment too."""
+        self.limits = limits
+        if self.is_waiting:
+            left = limits.data_idle if self.receiving else limits.idle
+            self.deadline = min(self.deadline, self.loop.time() + left)
 
     def refuse(self, reply: Reply) -> None:
         """Say that the present command has failed, and log it. A client that is wrong too often is sent away."""
@@ -258,6 +281,7 @@ class Dialogue(Wire):
         if self.service.listener.tls is ListenerTls.IMPLICIT and not await self.start_tls():
             return
         await self.welcome()
+        self.bear_fruit()
         turn = 0
         while self.end is None:
             line = self._take_line()
@@ -270,7 +294,15 @@ class Dialogue(Wire):
             elif self.leaving:
                 self.dismiss(replies.SHUTTING_DOWN)
             elif self.end is None:
-                await self.more(self.limits.idle)
+                await self._more_of_line()
+
+    async def _more_of_line(self) -> bool:
+        """Wait for more of a command line, which has its time as a whole: an octet now and then gains none."""
+        now = self.loop.time()
+        if not self._line_begun:
+            self._line_begun = now
+        last = min(self._line_begun + self.limits.idle, self._fruitful + self.limits.fruitless)
+        return await self.more(last - now)
 
     def _take_line(self) -> bytes | None:
         end = self.input.find(b"\n") + 1
@@ -285,6 +317,7 @@ class Dialogue(Wire):
             return None
         line = bytes(self.input[:end])
         del self.input[:end]
+        self._line_begun = 0.0
         return line
 
     def _line_limit(self) -> int:

@@ -24,11 +24,6 @@ from spool.address import Address
 from spool.ids import MessageId
 from spool.message import Client
 
-#: RFC 5321 6.3 asks for 100 at least; above it a message is taken to run in a circle.
-MAX_HOPS: Final = 100
-#: Octets of a header: mailing list software writes some 20 KB, a To field of thousands of people 200.
-MAX_HEADER: Final = 256 * 1024
-
 #: The field that filters mark a message with, for the junk folders of Maildirs.
 SPAM_MARK: Final = b"X-Spam: Yes\r\n"
 

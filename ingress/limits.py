@@ -6,7 +6,22 @@ is in `policy.config.Config`. Seconds and octets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+#: Servers that say in the header that they had a message: RFC 5321 6.3 asks for 100 at least; above it the message is taken
+#: to run in a circle.
+MAX_HOPS: Final = 100
+#: Octets of a header: mailing list software writes some 20 KB, a To field of thousands of people 200.
+MAX_HEADER: Final = 256 * 1024
+#: Octets of a text line. RFC 5321 asks for 1,000 and programs write more; the bound keeps one line from being the message.
+MAX_TEXT_LINE: Final = 65535
+#: Envelopes beside one for each recipient: a thousand times the same user with a hundred targets in a .forward must not fill
+#: the memory and the spool. A single recipient may become more, see `policy.expand`.
+MAX_SURPLUS: Final = 10_000
+#: Octets that all messages under way may take in our memory, as `ingress.memory` counts them: recipients, headers, and
+#: bodies that are not in a file. A hundred messages of a thousand recipients are below it, and thousands of ordinary ones.
+MAX_MEMORY: Final = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +33,31 @@ class Limits:
     #: Connections at once from one address (IPv6: one /64, which is what one customer gets). Loopback and the socket
     #: are exempt: a local program that opens many is the operator's own.
     connections_per_address: int = 50
+    #: New connections of one address: so many at once, and then so many a second. A server that opens one for each message
+    #: of a mailing is below it; one that opens a hundred a second wears us out with handshakes. Loopback is exempt.
+    arrivals_at_once: int = 300
+    arrivals_per_second: float = 5.0
+    #: Addresses whose arrivals are remembered; those that have been quiet are forgotten first.
+    arrivals_kept: int = 20_000
+    #: Shares of the connections at which stress begins and ends. Well apart, or it would come and go all the time.
+    stress_begins: float = 0.75
+    stress_ends: float = 0.5
+    #: Silence between commands under stress: servers answer within a second or two.
+    stress_idle: float = 15.0
     #: Connections that the kernel keeps waiting for us: a burst of clients while one commit is written.
     backlog: int = 1024
 
-    #: Silence between commands: RFC 5321 4.5.3.2.7 asks for five minutes at least.
+    #: Silence between commands, and the time for one command line however slowly it comes: RFC 5321 4.5.3.2.7 asks for five
+    #: minutes at least.
     idle: float = 300.0
+    #: How long a session may go on without a message or a login: whoever has nothing for us holds a place of others. It is
+    #: counted from one message to the next, so that a long session that works is never cut off.
+    fruitless: float = 3600.0
     #: Silence inside a message; RFC 5321 4.5.3.2.5 has clients wait no longer themselves.
     data_idle: float = 180.0
+    #: Octets a second that a message must come with, beyond `data_idle` that every message may take: slower than any line,
+    #: and faster than those who send an octet now and then to hold a connection. Only what we wait for the client counts.
+    data_rate: float = 512.0
     #: One message, first octet to last: the default maximum of 35 MiB then needs 10 KB/s.
     data_total: float = 3600.0
     #: A TLS handshake, or the header of a proxy: some round trips over a bad line.
@@ -47,6 +80,8 @@ class Limits:
     commands_per_turn: int = 100
     #: Commands that were wrong, in one session. A person at a terminal makes fewer, a scanner more.
     bad_commands: int = 20
+    #: Commands without a message taken or a login: NOOP, RSET, greetings and begun transactions. RCPT has limits of its own.
+    idle_commands: int = 200
     #: Recipients refused, in one session: a stale mailing list has some, a harvest of addresses thousands.
     refused_recipients: int = 100
     #: Failed logins in one session.
@@ -56,3 +91,21 @@ class Limits:
 
     #: Octets read ahead of what the session has dealt with; beyond this the kernel holds the client back.
     input_buffer: int = 64 * 1024
+
+    def under_stress(self) -> Self:
+        """The same limits when connections run short: shorter patience, fewer errors; what honest clients do stays possible.
+
+        Servers answer within seconds, and people's programs too; who does not is let go, and may come again.
+        """
+        return replace(
+            self,
+            idle=min(self.idle, self.stress_idle),
+            data_idle=min(self.data_idle, 30.0),
+            fruitless=min(self.fruitless, 120.0),
+            handshake=min(self.handshake, 10.0),
+            linger=min(self.linger, 2.0),
+            bad_commands=min(self.bad_commands, 3),
+            idle_commands=min(self.idle_commands, 20),
+            refused_recipients=min(self.refused_recipients, 20),
+            failed_logins=min(self.failed_logins, 1),
+        )

@@ -22,6 +22,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -29,20 +30,27 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from ingress import replies
+from ingress.arrivals import Arrivals
 from ingress.dialogue import Dialogue, Service
 from ingress.ebb import Ebb
 from ingress.errors import ListenError
 from ingress.headers import is_loopback
 from ingress.limits import Limits
+from ingress.logline import quoted
 from ingress.names import Names
 from ingress.peer import customer
-from ingress.proxied import ProxiedServer
+from ingress.proxied import ProxiedServer, Room
 from ingress.screening import by_phase
 from ingress.session import Session
+from ingress.strain import Strain
 from ingress.transaction import House
 from policy.config import Listener
 from policy.credentials import MAX_HASHING
+from policy.errors import TableUnavailable
+from policy.tables.freshness import freshen
+from policy.tables.services import has_source
 from spool.message import Client
+from spool.reply import Reply
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +168,8 @@ class Ingress:
         self._ebb = Ebb()
         self._from: Counter[str] = Counter()
         self._capacity = _capacity(self._limits.connections)
+        self._strain = Strain(self._limits, self._capacity)
+        self._arrivals = Arrivals(self._limits)
         self._tasks: TaskGroup | None = None
         self._stopping = anyio.Event()
         self._empty = anyio.Event()
@@ -219,6 +229,11 @@ class Ingress:
         """How many clients are there."""
         return len(self._sessions)
 
+    @property
+    def trouble(self) -> str:
+        """What an operator should know of the crowd of clients, or nothing."""
+        return self._strain.trouble(len(self._sessions))
+
     def _service(self, opening: Opening) -> Service:
         listener = opening.listener
         host = listener.hostname or self._house.config().server_name
@@ -231,11 +246,25 @@ class Ingress:
 
         if self._services[place].listener.proxy_v2:
             assert self._tasks is not None
-            return ProxiedServer(sock, protocol, self._limits, max(1, self._capacity // 4), self._tasks)
+            room = Room(self._limits, max(1, self._capacity // 4))
+            return ProxiedServer(sock, protocol, partial(self._believes, place), room, self._tasks)
         loop = asyncio.get_running_loop()
         if sock.family == socket.AF_UNIX:
             return await loop.create_unix_server(protocol, sock=sock, backlog=self._limits.backlog)
         return await loop.create_server(protocol, sock=sock, backlog=self._limits.backlog)
+
+    async def _believes(self, place: Place, address: str) -> bool:
+        """Whether a proxy may speak for its clients here."""
+        service = self._services.get(place)
+        if service is None or service.listener.proxies is None:
+            return is_loopback(address)
+        proxies = service.listener.proxies
+        await freshen((proxies,))
+        try:
+            return has_source(proxies, address)
+        except TableUnavailable as error:
+            log.warning("smtp table-unavailable reason=%s", quoted(error))
+            return False
 
     def _close_servers(self, places: Iterable[Place]) -> None:
         for place in places:
@@ -252,13 +281,14 @@ class Ingress:
 
     async def _attend(self, session: Dialogue) -> None:
         origin = customer(session.client.address)
-        if len(self._sessions) >= self._capacity:
-            session.turn_away(replies.TOO_MANY_CONNECTIONS)
-        elif self._from[origin] >= self._limits.connections_per_address and not is_loopback(session.client.address):
-            session.turn_away(replies.TOO_MANY_FROM_ADDRESS)
+        refusal = self._refusal(origin, session.client.address)
+        if refusal is not None:
+            session.turn_away(refusal)
         self._sessions.add(session)
         self._ebb.rises(len(self._sessions))
         self._from[origin] += 1
+        self._feel_strain()
+        session.limits = self._strain.limits
         try:
             await session.serve()
         finally:
@@ -269,12 +299,30 @@ class Ingress:
             if not self._sessions:
                 self._empty.set()
 
+    def _refusal(self, origin: str, address: str) -> Reply | None:
+        """Why another connection of this client is one too many, if it is."""
+        if len(self._sessions) >= self._capacity:
+            return replies.TOO_MANY_CONNECTIONS
+        if is_loopback(address):
+            return None
+        if not self._arrivals.admit(origin, asyncio.get_running_loop().time()):
+            return replies.TOO_MANY_TOO_FAST
+        if self._from[origin] >= self._limits.connections_per_address:
+            return replies.TOO_MANY_FROM_ADDRESS
+        return None
+
+    def _feel_strain(self) -> None:
+        if self._strain.update(len(self._sessions)):
+            for session in self._sessions:
+                session.take_limits(self._strain.limits)
+
     async def _watch(self) -> None:
         """One look at all deadlines a tick, in place of a timer for each command of each session."""
         loop = asyncio.get_running_loop()
         while True:
             await anyio.sleep(self._limits.tick)
             now = loop.time()
+            self._feel_strain()
             for session in [session for session in self._sessions if session.deadline < now]:
                 session.expire()
             self._ebb.look(len(self._sessions))

@@ -3,9 +3,11 @@
 The header is read off the socket octet for octet before the session has it, so that nothing of what follows, a TLS
 handshake or a command, is ever taken for a part of it or lost.
 
-Whoever can reach such a listener can say that he is anybody: it must be reachable by the proxy alone.
+Whoever is believed can say that his client is anybody, this machine included. So those alone are believed that the
+configuration lists; where it lists none, proxies on this machine.
 
-Guarantees: no session begins, and nothing is said, before a whole header has come within `Limits.handshake` seconds.
+Guarantees: nothing that others say is read, and they are told nothing. No session begins, and nothing is said, before a
+whole header has come within `Limits.handshake` seconds.
 
 Failure: whatever else comes ends the connection, and is logged.
 
@@ -19,7 +21,8 @@ import ipaddress
 import logging
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import anyio
@@ -73,21 +76,31 @@ def client_named(header: bytes, addresses: bytes, peer: Client) -> Client:
     return Client(address=plain_address(str(ipaddress.ip_address(addresses[:own]))))
 
 
-class ProxiedServer:
-    """Accepts connections at ``listening`` and makes sessions of them; like `asyncio.Server` as far as it goes.
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The limits, and how many connections may wait for their header at once."""
 
-    At most ``room`` of them wait for their header at once.
-    """
+    limits: Limits
+    waiting: int
+
+
+#: Whether a proxy at this address is believed.
+Believed: TypeAlias = Callable[[str], Awaitable[bool]]
+
+
+class ProxiedServer:
+    """Accepts connections at ``listening`` and makes sessions of them; like `asyncio.Server` as far as it goes."""
 
     def __init__(
-        self, listening: socket.socket, make: MakeSession, limits: Limits, room: int, tasks: TaskGroup
+        self, listening: socket.socket, make: MakeSession, believed: Believed, room: Room, tasks: TaskGroup
     ) -> None:
         listening.setblocking(False)
-        listening.listen(limits.backlog)
+        listening.listen(room.limits.backlog)
         self.sockets = (listening,)
         self._make = make
-        self._limits = limits
-        self._room = room
+        self._believed = believed
+        self._limits = room.limits
+        self._room = room.waiting
         self._tasks = tasks
         self._accepting = anyio.CancelScope()
         #: Connections whose header has not come yet.
@@ -121,6 +134,8 @@ class ProxiedServer:
         """Let the session begin when the header is there."""
         taken = False
         try:
+            if not await self._believed(_peer(connection).address):
+                raise NoHeader("not one of the proxies that are believed here")
             client = await self._read_client(connection)
             loop = asyncio.get_running_loop()
             await loop.connect_accepted_socket(lambda: self._make(client), connection)

@@ -24,6 +24,7 @@ from ingress.data import DataReceiver
 from ingress.dropdoor import Unfit
 from ingress.dropped import Dropped
 from ingress.handin import stuffed
+from ingress.limits import MAX_HEADER
 from ingress.names import OURSELVES
 from ingress.parameters import BadParameter, MailParameters
 from ingress.paths import BadPath, read_mail, read_rcpt, with_path
@@ -164,7 +165,7 @@ class _Replay:
         content = b""
         for piece in self._dropped.pieces():
             content += piece
-            if b"\r\n\r\n" in content or len(content) > headers.MAX_HEADER:
+            if b"\r\n\r\n" in content or len(content) > MAX_HEADER:
                 break
         return content[: headers.header_end(content) or 0] + b"\r\n"
 

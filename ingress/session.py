@@ -54,11 +54,13 @@ class Session(Authentication):
 
     async def smtp_HELO(self, hostname: str) -> None:
         """Who is there (RFC 821's way)."""
+        self.note_idle_command()
         if await self._greet(hostname, esmtp=False):
             self.say(f"250 {self._hello()}")
 
     async def smtp_EHLO(self, hostname: str) -> None:
         """Who is there, and what can we do."""
+        self.note_idle_command()
         if not await self._greet(hostname, esmtp=True):
             return
         self.say(f"250-{self._hello()}")
@@ -80,22 +82,26 @@ class Session(Authentication):
 
     async def smtp_RSET(self, arg: str) -> None:
         """Forget the transaction."""
+        self.note_idle_command()
         if self._takes_none(arg):
             self.drop_transaction()
             self.reply(replies.RESET)
 
     async def smtp_NOOP(self, arg: str) -> None:
         """Nothing."""
+        self.note_idle_command()
         self.reply(replies.OK)
 
     async def smtp_HELP(self, arg: str) -> None:
         """What we are, and what we understand."""
+        self.note_idle_command()
         self.say("214-2.0.0 This is Mailspool. It understands:")
         self.say("214-2.0.0 " + " ".join(sorted(self.verbs)))
         self.say("214 2.0.0 Please ask the postmaster of this host about anything else")
 
     async def smtp_VRFY(self, arg: str) -> None:
         """Whether there is such a user: we do not tell (RFC 5321 7.3)."""
+        self.note_idle_command()
         self.reply(replies.CANNOT_VERIFY)
 
     async def smtp_EXPN(self, arg: str) -> None:
@@ -112,6 +118,7 @@ class Session(Authentication):
 
     async def smtp_MAIL(self, arg: str) -> None:
         """Begin a transaction."""
+        self.note_idle_command()
         refusal = self._may_not_send()
         if refusal is not None:
             self.refuse(refusal)
@@ -181,15 +188,25 @@ class Session(Authentication):
 
     async def _receive(self, data: DataReceiver, transaction: Transaction) -> bool:
         last = self.loop.time() + self.limits.data_total
+        waited = 0.0
         while True:
-            await transaction.write(data.feed(self.input))
+            piece = data.feed(self.input)
+            kept = len(self.input)
+            await transaction.write(piece)
             if data.finished:
                 return True
-            if not await self.more(min(self.limits.data_idle, last - self.loop.time())):
+            if len(self.input) > kept:
+                # It came while the spool was busy; nobody would tell us of it again.
+                continue
+            now = self.loop.time()
+            at_pace = self.limits.data_idle + data.size / self.limits.data_rate - waited
+            if not await self.more(min(self.limits.data_idle, at_pace, last - now)):
                 return False
+            waited += self.loop.time() - now
 
     def _answer(self, reply: Reply) -> None:
         if reply.is_positive:
+            self.bear_fruit()
             self.reply(reply)
         else:
             self.refuse(reply)

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import anyio
 
@@ -24,7 +24,9 @@ from ingress import headers, replies
 from ingress.addressing import masquerade, qualify
 from ingress.body import IncomingBody, MessageRefused
 from ingress.data import DataReceiver
+from ingress.limits import MAX_SURPLUS
 from ingress.logline import quoted
+from ingress.memory import Memory, Share, cost
 from ingress.parameters import MailParameters
 from policy.admit import Admitted, Refused
 from policy.config import Config, Facts, Listener
@@ -38,10 +40,6 @@ from spool.reply import Reply
 from spool.settlement import will_be_told
 
 log = logging.getLogger(__name__)
-
-#: Envelopes beside one for each recipient: a thousand times the same user with a hundred targets in a .forward must not fill
-#: the memory and the spool. A single recipient may become more, see `policy.expand`.
-MAX_SURPLUS: Final = 10_000
 
 #: Decides about one recipient; raises `TableUnavailable`. `policy.admit.admit` is it.
 Admit: TypeAlias = Callable[[Config, Facts, Recipient], Awaitable[Admitted | Refused]]
@@ -58,6 +56,8 @@ class House:
     config: Callable[[], Config]
     admit: Admit
     spool: Intake
+    #: What all messages under way may take.
+    memory: Memory = field(default_factory=Memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,7 @@ class Transaction:
         self._facts = origin.facts(sender)
         self._wall = house.spool.clock.clock.wall()
         self._body: IncomingBody | None = None
+        self._share = Share(house.memory)
         self._refusal: Reply | None = None
         self.config = house.config()
         self.id: MessageId = new_message_id(int(self._wall * 1000))
@@ -143,6 +144,9 @@ class Transaction:
                 self._log_refused(recipient, verdict)
                 return verdict.reply
             case Admitted():
+                # What is left in the drop has its own bound, and was promised to be taken.
+                if not self._share.take(cost(recipient, verdict.envelopes)) and not self._origin.drop:
+                    return self._no_memory()
                 self._recipients.append(recipient)
                 self._envelopes.extend(verdict.envelopes)
                 if verdict.expanded is not None:
@@ -162,6 +166,9 @@ class Transaction:
         """Take the next piece of content. After a refusal, which `commit` tells, it does nothing."""
         if self._refusal is not None or not piece:
             return
+        if (self._body is None or self._body.is_in_memory) and not self._share.take(len(piece)):
+            self._refusal = self._no_memory()
+            return
         if self._body is None:
             self._body = IncomingBody(self._spool, self.id, self._finish_header)
         try:
@@ -173,11 +180,13 @@ class Transaction:
         """The dot was seen: take the message, or say why not."""
         if data.fault is not None:
             self._refusal = data.fault
-        if self._refusal is None:
-            try:
+        try:
+            if self._refusal is None:
                 await self._accept(data)
-            except (MessageRefused, SpoolError) as error:
-                self._refuse(error)
+        except (MessageRefused, SpoolError) as error:
+            self._refuse(error)
+        finally:
+            self._share.give_back()
         if self._refusal is not None:
             self.abandon()
             return self._refusal
@@ -185,6 +194,7 @@ class Transaction:
 
     def abandon(self) -> None:
         """Nothing of it is kept."""
+        self._share.give_back()
         if self._body is not None:
             self._body.abandon()
             self._body = None
@@ -230,6 +240,10 @@ class Transaction:
             fields = headers.complete(fields, self.id, origin.host, self._wall)
         mark = headers.SPAM_MARK if self.is_junk else b""
         return mark + headers.received(trace, self._wall) + fields
+
+    def _no_memory(self) -> Reply:
+        log.warning("%s smtp memory-full limit=%d", self._origin.session, self._share.most)
+        return replies.NO_MEMORY
 
     def _refuse(self, error: MessageRefused | SpoolError) -> None:
         match error:

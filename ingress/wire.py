@@ -137,12 +137,16 @@ class Wire(SMTP):
             await self._writable
 
     async def more(self, seconds: float) -> bool:
-        """Wait at most so long for more of `input`; false when there will be no more."""
+        """Wait at most so long for more of `input` than there is now; false when there will be no more."""
+        known = len(self.input)
         await self.flush()
         if self._eof and self.end is None:
             self.end = End.DISCONNECT
         if self.end is not None:
             return False
+        if len(self.input) > known:
+            # It came while the client did not read.
+            return True
         if self._reading_paused and self.transport is not None and len(self.input) <= self.limits.input_buffer:
             self._reading_paused = False
             self.transport.resume_reading()

@@ -45,6 +45,7 @@ def check(bench: Workbench, assembled: Assembled, name: ServerName) -> None:
     _check_secrets(bench, assembled.config)
     _check_hashes(bench)
     _check_logins(bench, assembled)
+    _check_proxies(bench, assembled)
     check_relays(bench, assembled.config)
     check_circles(bench, assembled.config)
 
@@ -237,6 +238,17 @@ def _check_logins(bench: Workbench, assembled: Assembled) -> None:
             "whoever logs in here can send to our own domains alone, for no rule accepts more from them; "
             f'the missing line is: match auth from any for any action "{relay}"',
         )
+
+
+def _check_proxies(bench: Workbench, assembled: Assembled) -> None:
+    for each in assembled.listeners:
+        address = ip_address(each.listener.address)
+        if each.listener.proxy_v2 and each.listener.proxies is None and address and not address.is_loopback:
+            bench.warn(
+                each.place,
+                f"at {each.listener.address} only proxies on this machine itself are believed; "
+                'others are named behind the word: proxy-v2 "192.0.2.1"',
+            )
 
 
 def _takes_strangers(address: str, auth: Auth) -> bool:

@@ -87,6 +87,8 @@ class Listener:
     protocols: str = ""
     #: A proxy connects, and says first who the client is.
     proxy_v2: bool = False
+    #: Addresses and networks of the proxies; None means this machine's loopback.
+    proxies: Table | None = None
     #: Asked in this order.
     filters: tuple[Filter, ...] = ()
 

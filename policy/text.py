@@ -113,6 +113,7 @@ class _Writer:
         yield _option("ciphers", listener.ciphers)
         yield _option("protocols", listener.protocols)
         yield _flag("proxy-v2", listener.proxy_v2)
+        yield from self._table("", listener.proxies)
         if listener.filters:
             yield f"filter {quoted_list(each.name for each in listener.filters)}"
 

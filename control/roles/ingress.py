@@ -47,6 +47,10 @@ class Front(Protocol):
     def set_aside(self) -> int:
         """How many files of the drop could not be mail."""
 
+    @property
+    def trouble(self) -> str:
+        """What an operator should know of the clients, or nothing."""
+
 
 class IngressRole:
     """See the module. While it is paused clients are told to come again, and what is in the drop stays there."""
@@ -80,6 +84,11 @@ class IngressRole:
     def set_aside(self) -> int:
         """See `Front`."""
         return self._drop.set_aside
+
+    @property
+    def trouble(self) -> str:
+        """See `Front`."""
+        return self._ingress.trouble
 
     @property
     def listening(self) -> frozenset[Place]:

@@ -12,7 +12,7 @@ from policy.config import Auth, Listener, ListenerTls
 from policy.errors import Place
 from policy.grammar.syntax import Given, ListenStatement, Options
 from policy.suggestion import did_you_mean
-from policy.tables.service import ADDRNAME, CREDENTIALS, MAILADDRMAP, Service
+from policy.tables.service import ADDRNAME, CREDENTIALS, MAILADDRMAP, NETADDR, Service
 from policy.tables.services import ip_address
 from policy.tables.table import Shape, Table
 from spool.address import is_domain
@@ -106,6 +106,7 @@ def _lines_listeners(bench: Workbench, statement: ListenStatement) -> list[Liste
         no_dsn=statement.options.has("no-dsn"),
         received_auth=statement.options.has("received-auth"),
         proxy_v2=statement.options.has("proxy-v2"),
+        proxies=_proxies(bench, statement.options),
         filters=filters_of(bench, statement.options),
         **_names_and_senders(bench, statement.options),
         **_tls_details(bench, statement.options, tls),
@@ -133,6 +134,13 @@ def _names_and_senders(bench: Workbench, options: Options) -> _NamesAndSenders:
 
 def _mapping(bench: Workbench, given: Given | None, service: Service) -> Table | None:
     return bench.shelf.use(given.table(), Shape.MAPPING, f'"{given.word}"', service) if given else None
+
+
+def _proxies(bench: Workbench, options: Options) -> Table | None:
+    given = options.find("proxy-v2")
+    if given is None or given.argument is None:
+        return None
+    return bench.shelf.use(given.table(), Shape.LIST, '"proxy-v2"', NETADDR)
 
 
 class _TlsDetails(TypedDict):

@@ -82,7 +82,7 @@ LISTEN_OPTIONS: Final = {
         Option("ciphers", Takes.STRING),
         Option("protocols", Takes.STRING),
         Option("received-auth"),
-        Option("proxy-v2"),
+        Option("proxy-v2", Takes.MAYBE_TABLE),
         Option("senders", Takes.TABLE, modifier="masquerade"),
     ),
 }

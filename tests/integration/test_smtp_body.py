@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ingress import headers, replies
+from ingress import replies
 from ingress.body import IncomingBody, MessageRefused
+from ingress.limits import MAX_HEADER
 from spool.bodies import SMALL_BODY, StoredBody
 from spool.ids import MessageId, new_message_id
 from spool.writer import SpoolWriter
@@ -67,7 +68,7 @@ async def test_what_does_not_begin_with_a_field_is_no_message(spool: SpoolWriter
 async def test_a_header_beyond_the_limit_is_refused_before_it_ends(spool: SpoolWriter) -> None:
     field = b"X: " + b"x" * 995 + b"\r\n"
     incoming = IncomingBody(spool, fresh_id(), lambda fields: fields)
-    for _ in range(headers.MAX_HEADER // len(field)):
+    for _ in range(MAX_HEADER // len(field)):
         await incoming.write(field)
     with pytest.raises(MessageRefused) as caught:
         await incoming.write(field)
@@ -75,7 +76,7 @@ async def test_a_header_beyond_the_limit_is_refused_before_it_ends(spool: SpoolW
 
 
 async def test_a_header_of_the_limit_is_accepted(spool: SpoolWriter) -> None:
-    fields = b"X: " + b"x" * (headers.MAX_HEADER - 5) + b"\r\n"
+    fields = b"X: " + b"x" * (MAX_HEADER - 5) + b"\r\n"
     incoming = IncomingBody(spool, fresh_id(), lambda fields: fields)
     await incoming.write(fields + b"\r\n")
     incoming.abandon()

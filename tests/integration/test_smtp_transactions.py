@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ingress.headers import MAX_HEADER
+from ingress.limits import MAX_HEADER
 from policy.config import Auth, Listener, ListenerTls
 from spool.address import NULL_SENDER, Address
 from spool.bodies import SMALL_BODY

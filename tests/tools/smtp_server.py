@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
-from ingress.limits import Limits
+from ingress.limits import MAX_SURPLUS, Limits
 from ingress.listener import Ingress, Opening, bind
+from ingress.memory import Memory
 from ingress.names import Names
-from ingress.transaction import MAX_SURPLUS, Admit, House
+from ingress.transaction import Admit, House
 from policy.admit import Admitted, Refused
 from policy.config import Config, Facts, Listener
 from policy.errors import TableUnavailable
@@ -24,7 +25,7 @@ from spool.reply import Reply
 
 HOST = "mx.here.example"
 #: Limits that fit into a test's patience.
-QUICK = Limits(tick=0.05, login_delay=0.01, linger=0.5, grace=2.0)
+QUICK = Limits(tick=0.05, login_delay=0.01, linger=0.5, grace=2.0, idle_commands=1_000_000)
 LANE = Lane("out", "")
 TTL = 3_600_000
 #: ``user`` has the password ``secret``; the hash is a quick one.
@@ -111,6 +112,8 @@ class Setting:
     admit: Admit | None = None
     #: What the reverse DNS says.
     names: Names | None = None
+    #: For messages under way.
+    memory: Memory = field(default_factory=Memory)
     max_message_size: int = 36_700_160
     max_mails: int = 100
     max_recipients: int = 1000
@@ -131,7 +134,11 @@ async def smtp_server(spool: SpoolDoor, setting: Setting | None = None) -> Async
         max_recipients=setting.max_recipients,
     )
     policy = SimplePolicy()
-    ingress = Ingress(House(lambda: server.config, setting.admit or policy.admit, spool), setting.limits, setting.names)
+    ingress = Ingress(
+        House(lambda: server.config, setting.admit or policy.admit, spool, setting.memory),
+        setting.limits,
+        setting.names,
+    )
     server = Server(ingress, policy, config)
     async with anyio.create_task_group() as tasks:
         await tasks.start(ingress.serve, [opening(setting.listener, setting)])

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingress import replies
-from ingress.data import MAX_TEXT_LINE, DataReceiver
+from ingress.data import DataReceiver
+from ingress.limits import MAX_TEXT_LINE
 from spool.reply import Reply
 
 LIMIT = 10_000
