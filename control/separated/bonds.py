@@ -73,6 +73,7 @@ class FrontState(msgspec.Struct, frozen=True, array_like=True):
 
     sessions: int
     set_aside: int
+    trouble: str = ""
 
 
 #: From ingress, whenever it has changed.

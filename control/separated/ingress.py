@@ -112,7 +112,7 @@ class IngressProcess:
     async def _tell(self, queue: Channel, role: IngressRole) -> None:
         told: FrontState | None = None
         while not queue.is_closed:
-            state = FrontState(role.sessions, role.set_aside)
+            state = FrontState(role.sessions, role.set_aside, role.trouble)
             if state != told:
                 queue.tell(FRONT_STATE, state)
                 told = state

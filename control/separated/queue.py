@@ -200,6 +200,11 @@ class RemoteFront:
         """See `Front`."""
         return self._state.set_aside
 
+    @property
+    def trouble(self) -> str:
+        """See `Front`."""
+        return self._state.trouble
+
     def attach(self, channel: Channel) -> None:
         """There is a new one."""
         self._channel = channel
