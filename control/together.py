@@ -16,7 +16,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from importlib.metadata import version
 from typing import Final
 
@@ -26,13 +26,16 @@ from anyio.abc import TaskGroup
 
 from control.generation import Generation, GenerationRefused, read_generation
 from control.notify import tell_ready, tell_reloading, tell_stopping
-from control.roles.ingress import IngressRole
+from control.pam.keeper import PamKeeper
+from control.roles.ingress import IngressRole, People
 from control.roles.queue import QueueRole, Surroundings, end_at_once, queue_reader
 from control.start import Start, StartError, control_socket, first_generation, prepare_drop, spool_refused
 from delivery.dispatch import Dispatcher, hands_for
 from delivery.forwards import UserForwards
 from ingress.dropdoor import DropFolder
+from policy.authenticator import SystemLogins
 from policy.config import Config
+from policy.pam_service import service_folder
 from policy.tables.passwd import SystemUsers
 from spool.errors import SpoolError
 from spool.layout import Layout
@@ -48,8 +51,12 @@ async def serve(start: Start, ready: Callable[[], None]) -> None:
     _require_own(places)
     async with _spool(places) as spool:
         prepare_drop(places)
-        with control_socket(places) as control, queue_reader(places, spool) as reader:
-            await Daemon(start, first_generation(start), spool, reader).serve(control, ready)
+        with (
+            closing(PamKeeper(service_folder(places))) as pam,
+            control_socket(places) as control,
+            queue_reader(places, spool) as reader,
+        ):
+            await Daemon(start, first_generation(start), spool, reader, pam).serve(control, ready)
     _log.info("Exiting")
 
 
@@ -80,8 +87,12 @@ async def _spool(places: Layout) -> AsyncIterator[SpoolWriter]:
 class Daemon:
     """All roles in one process."""
 
-    def __init__(self, start: Start, generation: Generation, spool: SpoolWriter, reader: QueueReader) -> None:
+    def __init__(
+        self, start: Start, generation: Generation, spool: SpoolWriter, reader: QueueReader, pam: PamKeeper
+    ) -> None:
         self._source = start.source
+        self._pam = pam
+        pam.start_for(generation.config)
         self._paused = start.paused
         self._config = generation.config
         self._openings = generation.openings
@@ -89,7 +100,8 @@ class Daemon:
         users = SystemUsers()
         hands = hands_for(places, spool.commit_intents)
         forwards = UserForwards(hands)
-        self._ingress = IngressRole(DropFolder.of(places), self.config, spool, users, forwards)
+        people = People(users, forwards, SystemLogins(pam.end))
+        self._ingress = IngressRole(DropFolder.of(places), self.config, spool, people)
         self._delivery = Dispatcher.make(self.config, places, spool, hands)
         around = Surroundings(
             places, self.config, users, forwards, self._delivery.deliver, self._ingress, start.journal, self._refresh
@@ -152,6 +164,7 @@ class Daemon:
         try:
             generation = await anyio.to_thread.run_sync(read_generation, self._source, self._ingress.listening)
             self._config = generation.config
+            self._pam.start_for(generation.config)
             await self._ingress.reopen(generation.openings)
             await self._queue.reconfigured(generation.sealing)
             _log.info("info: configuration reloaded")

@@ -28,11 +28,8 @@ from ingress import replies
 from ingress.dialogue import Arrived, Service
 from ingress.logline import quoted
 from ingress.screened import Screened
-from policy.config import Auth
-from policy.credentials import authenticate
 from policy.errors import TableUnavailable
 from policy.filters import Phase
-from policy.tables.table import Table
 from spool.message import Client
 from spool.reply import Reply
 
@@ -52,12 +49,7 @@ class Authentication(Screened):
     @property
     def offers_auth(self) -> bool:
         """Whether AUTH can be given now."""
-        return self._credentials is not None and bool(self.tls) and not self.client.login
-
-    @property
-    def _credentials(self) -> Table | None:
-        listener = self.service.listener
-        return None if listener.auth is Auth.NONE else listener.credentials
+        return self.service.logins is not None and bool(self.tls) and not self.client.login
 
     @property
     def _asks_for_login(self) -> bool:
@@ -104,7 +96,7 @@ class Authentication(Screened):
         return MISSING if line is None else self._decode(line.removesuffix(b"\r\n"))
 
     def _refusal(self, words: list[str]) -> Reply | None:
-        if self._credentials is None:
+        if self.service.logins is None:
             return replies.NOT_SUPPORTED
         if not self.tls:
             return replies.AUTH_NEEDS_TLS
@@ -156,8 +148,8 @@ class Authentication(Screened):
             self.reply(replies.AUTHENTICATED)
 
     async def _check(self, login: str, password: str) -> bool:
-        assert self._credentials is not None
-        return await authenticate(self._credentials, login, password, self.service.hashing)
+        assert self.service.logins is not None
+        return await self.service.logins.check(login, password, self.client.address)
 
     async def _fail(self) -> None:
         self._failures += 1

@@ -21,8 +21,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-import anyio
-
 from ingress import replies
 from ingress.limits import Limits
 from ingress.logline import quoted
@@ -31,6 +29,7 @@ from ingress.peer import client_of, plain_address
 from ingress.screening import Filters
 from ingress.transaction import House, Transaction
 from ingress.wire import End, Wire
+from policy.authenticator import Authenticator
 from policy.config import Listener, ListenerTls
 from policy.errors import TableUnavailable
 from policy.tables.freshness import freshen
@@ -57,8 +56,8 @@ class Service:
     #: The name in greetings and trace headers.
     host: str
     limits: Limits
-    #: Shared by everybody who checks a password.
-    hashing: anyio.CapacityLimiter
+    #: Knows the passwords of those who may log in; None where nobody may.
+    logins: Authenticator | None
     #: Finds the names of clients.
     names: Names
     #: None where the listener offers no TLS.

@@ -44,7 +44,8 @@ from ingress.screening import by_phase
 from ingress.session import Session
 from ingress.strain import Strain
 from ingress.transaction import House
-from policy.config import Listener
+from policy.authenticator import Authenticator, NoLogins, TableLogins
+from policy.config import Auth, Listener
 from policy.credentials import MAX_HASHING
 from policy.errors import TableUnavailable
 from policy.tables.freshness import freshen
@@ -155,13 +156,21 @@ def _answers(path: str) -> bool:
 class Ingress:
     """All listeners of one process and the sessions they have."""
 
-    def __init__(self, house: House, limits: Limits | None = None, names: Names | None = None) -> None:
+    def __init__(
+        self,
+        house: House,
+        limits: Limits | None = None,
+        names: Names | None = None,
+        system: Authenticator | None = None,
+    ) -> None:
+        """``system`` knows the passwords of the system's users."""
         #: While this is set, clients that come are told to come again.
         self.is_paused = False
         self._house = house
         self._limits = limits or Limits()
         self._names = names or Names()
         self._hashing = anyio.CapacityLimiter(MAX_HASHING)
+        self._system = system or NoLogins()
         self._services: dict[Place, Service] = {}
         self._servers: dict[Place, asyncio.Server | ProxiedServer] = {}
         self._sessions: set[Dialogue] = set()
@@ -238,7 +247,13 @@ class Ingress:
         listener = opening.listener
         host = listener.hostname or self._house.config().server_name
         filters = by_phase(listener.filters)
-        return Service(self._house, listener, host, self._limits, self._hashing, self._names, opening.tls, filters)
+        logins = self._logins(listener)
+        return Service(self._house, listener, host, self._limits, logins, self._names, opening.tls, filters)
+
+    def _logins(self, listener: Listener) -> Authenticator | None:
+        if listener.auth is Auth.NONE:
+            return None
+        return TableLogins(listener.credentials, self._hashing) if listener.credentials else self._system
 
     async def _open(self, place: Place, sock: socket.socket) -> asyncio.Server | ProxiedServer:
         def protocol(client: Client | None = None) -> Session:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
@@ -21,6 +22,7 @@ from ingress.dropdoor import DropDoor
 from ingress.listener import Ingress, Opening, Place
 from ingress.transaction import House
 from policy.admit import admit
+from policy.authenticator import Authenticator
 from policy.config import Config
 from policy.forward import Forwards
 from policy.tables.passwd import Users
@@ -52,14 +54,22 @@ class Front(Protocol):
         """What an operator should know of the clients, or nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class People:
+    """Whom mail may be for, and who may send it."""
+
+    users: Users
+    forwards: Forwards
+    #: Knows the passwords of the system's users.
+    logins: Authenticator
+
+
 class IngressRole:
     """See the module. While it is paused clients are told to come again, and what is in the drop stays there."""
 
-    def __init__(
-        self, door: DropDoor, config: Callable[[], Config], intake: Intake, users: Users, forwards: Forwards
-    ) -> None:
-        house = House(config, partial(admit, users=users, forwards=forwards), intake)
-        self._ingress = Ingress(house)
+    def __init__(self, door: DropDoor, config: Callable[[], Config], intake: Intake, people: People) -> None:
+        house = House(config, partial(admit, users=people.users, forwards=people.forwards), intake)
+        self._ingress = Ingress(house, system=people.logins)
         self._drop = DropReader(door, house)
 
     @property

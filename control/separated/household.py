@@ -22,6 +22,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from control.generation import Generation
+from control.pam.keeper import PamKeeper
 from control.separated.accounts import Account, Role
 from control.separated.bonds import BEGIN, FAULTS, SPEAK, TAKE, TALK, Take, Talk, Voice
 from control.separated.cradled import Cradle
@@ -35,6 +36,7 @@ from ingress.dropdoor import DropFolder
 from ingress.listener import Place
 from policy.config import Config, ListenerTls, LocalAction
 from policy.errors import TableUnavailable
+from policy.pam_service import service_folder
 from policy.pki import key_material
 from spool.channel import CallFailed, Channel, ChannelClosed, Method, Offer, pair
 
@@ -76,6 +78,7 @@ class Household:
         self._cradle = Cradle(to_syslog=start.journal.is_elsewhere)
         self._cradle.start()
         self._recruiter = Recruiter(self._places.mail_dir)
+        self._pam = PamKeeper(service_folder(self._places))
         self._processes: dict[Role, Process] = {}
         self._sockets: dict[Place, socket.socket] = {}
         self._tasks: TaskGroup | None = None
@@ -116,6 +119,7 @@ class Household:
         self.kill()
         await anyio.to_thread.run_sync(self._cradle.close)
         await anyio.to_thread.run_sync(self._recruiter.close)
+        await anyio.to_thread.run_sync(self._pam.close)
         for one in self._sockets.values():
             one.close()
 
@@ -206,6 +210,7 @@ class Household:
                 case Role.INGRESS:
                     drop = DropErrands(DropFolder.of(self._places))
                     sockets.append(opened.enter_context(_served("drop", drop.serve)))
+                    sockets.append(self._pam.end)
                     sockets += self._sockets.values()
             octets = await anyio.to_thread.run_sync(self._written, role, set(self._sockets))
             await channel.call(TAKE, Take(octets, True), [one.fileno() for one in sockets])
@@ -277,6 +282,7 @@ class Household:
 
     def _keep_sockets(self, generation: Generation) -> None:
         """Keep what was bound for this generation, and close what it has no listener for."""
+        self._pam.start_for(generation.config)
         wanted = {opening.place for opening in generation.openings}
         for place in set(self._sockets) - wanted:
             self._sockets.pop(place).close()

@@ -14,7 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from control.journal import Journal
-from control.roles.ingress import IngressRole
+from control.roles.ingress import IngressRole, People
 from control.separated.agents import lookers_of
 from control.separated.bonds import FAULTS, FRONT_STATE, SET_RUNNING, FrontState
 from control.separated.drop import RemoteDrop
@@ -22,6 +22,7 @@ from control.separated.generation import Counter, ForIngress
 from delivery.agents import AgentHands
 from delivery.forwards import UserForwards
 from ingress.listener import Opening
+from policy.authenticator import SystemLogins
 from policy.config import Config
 from policy.tables.passwd import SystemUsers
 from spool.channel import Channel, Descriptors, Offer
@@ -40,6 +41,7 @@ class IngressProcess:
         self._openings: list[Opening] = []
         self._lookers: AgentHands | None = None
         self._drop: RemoteDrop | None = None
+        self._logins: SystemLogins | None = None
         self._role: IngressRole | None = None
         self._standing = anyio.Event()
         self._over = anyio.Event()
@@ -49,10 +51,11 @@ class IngressProcess:
         return self._generation.config
 
     async def take(self, generation: ForIngress, sockets: list[socket.socket], *, is_reload: bool) -> None:
-        """See `Child`. With the first one come the wires to those who look at .forward files, and to the drop."""
+        """See `Child`. With the first one come the wires to those who look at .forward files, to the drop and to PAM."""
         if self._lookers is None:
             self._lookers = lookers_of(sockets.pop(0))
             self._drop = RemoteDrop(sockets.pop(0))
+            self._logins = SystemLogins(sockets.pop(0))
         self._generation = generation
         if not is_reload:
             return
@@ -66,11 +69,12 @@ class IngressProcess:
         assert self._generation is not None
         assert self._lookers is not None
         assert self._drop is not None
+        assert self._logins is not None
         channel = Channel(end, [Offer(SET_RUNNING, self._set_running)], FAULTS)
         await self._group.start(channel.run)
         intake = await RemoteIntake.connect(channel)
-        forwards = UserForwards(self._lookers)
-        self._role = IngressRole(self._drop, self._config, intake, SystemUsers(), forwards)
+        people = People(SystemUsers(), UserForwards(self._lookers), self._logins)
+        self._role = IngressRole(self._drop, self._config, intake, people)
         self._standing.set()
         self._group.start_soon(self._tell, channel, self._role)
 

@@ -31,6 +31,7 @@ from ingress.proxied import ProxiedServer, Room
 from ingress.screening import by_phase
 from ingress.session import Session
 from ingress.transaction import House
+from policy.authenticator import TableLogins
 from policy.config import Auth, Config, Listener, ListenerTls
 from policy.filters import Filter
 from spool.message import Client, Submission
@@ -215,7 +216,9 @@ class Smtp:
             listener=stage.listener,
             host=HOST,
             limits=stage.limits,
-            hashing=anyio.CapacityLimiter(1),
+            logins=TableLogins(stage.listener.credentials, anyio.CapacityLimiter(1))
+            if stage.listener.credentials
+            else None,
             names=_NoNames(),
             tls=tls,
             filters=by_phase(stage.listener.filters),

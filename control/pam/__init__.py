@@ -1,0 +1,1 @@
+"""The helper that asks PAM: a process of root's own, which knows nothing else."""
