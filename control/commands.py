@@ -153,7 +153,7 @@ class Desk:
     config: Callable[[], Config]
     #: Those of the present configuration, by name.
     tables: Callable[[], Mapping[str, Table]]
-    #: Reads one of them anew; what was wrong with it, or nothing.
+    #: Reads one of them anew, or all for an empty name, wherever they are asked; what was wrong with it, or nothing.
     refresh: Callable[[str], Awaitable[str]]
 
 
@@ -283,6 +283,9 @@ class Commands:
         if change is None:
             raise CommandRefused(f"there is no command {request.verb}")
         running = _Running(change, select(request.id, request.filter))
+        if request.verb == "schedule":
+            # Whoever has just corrected a password expects that it is tried.
+            await self._desk.refresh("")
         async with anyio.create_task_group() as tasks:
             # What was claimed ahead is in flight for the spool: taken back first, it can be held or removed at once.
             # Whatever takes long goes on while mail flows, and what is claimed then is marked.

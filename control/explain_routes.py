@@ -8,9 +8,10 @@ Failure: none beside cancellation; what stands in the way is the route's ``troub
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import anyio
@@ -49,6 +50,8 @@ class Ways:
     places: Layout
     resolver: Callable[[], Resolver]
     mx_port: int = SMTP_PORT
+    #: Whether mail is delivered as others than the user who runs this.
+    becomes_others: bool = field(default_factory=lambda: os.geteuid() == 0)
 
 
 class RouteFinder:
@@ -59,7 +62,9 @@ class RouteFinder:
         self._sender = sender
         self._resolver = ways.resolver()
         self._routes = Routes(lambda: config, self._resolver, ways.mx_port)
-        self._planner = Planner(ways.places, "explanation", 0, config.sub_addr_delim)
+        self._planner = Planner(
+            ways.places, "explanation", 0, config.sub_addr_delim, becomes_others=ways.becomes_others
+        )
         self._limiter = anyio.CapacityLimiter(AT_ONCE)
 
     async def routes(self, envelopes: tuple[NewEnvelope, ...]) -> list[AnyRoute]:

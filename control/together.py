@@ -104,7 +104,15 @@ class Daemon:
         self._ingress = IngressRole(DropFolder.of(places), self.config, spool, people)
         self._delivery = Dispatcher.make(self.config, places, spool, hands)
         around = Surroundings(
-            places, self.config, users, forwards, self._delivery.deliver, self._ingress, start.journal, self._refresh
+            places,
+            self.config,
+            users,
+            forwards,
+            self._delivery.deliver,
+            self._ingress,
+            start.journal,
+            hands.becomes_others,
+            self._refresh,
         )
         self._queue = QueueRole(around, spool, reader)
         self._queue.seal_with(generation.sealing)
@@ -116,6 +124,9 @@ class Daemon:
         return self._config
 
     async def _refresh(self, table: str) -> str:
+        if not table:
+            # Files are looked at whenever they are asked.
+            return ""
         found = self._config.tables[table]
         await anyio.to_thread.run_sync(found.refresh)
         return found.trouble

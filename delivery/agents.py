@@ -186,6 +186,11 @@ class AgentHands:
         self._is_closing = False
 
     @property
+    def becomes_others(self) -> bool:
+        """See `Hands`."""
+        return True
+
+    @property
     def running(self) -> list[Agent]:
         """Agents that have not ended."""
         return list(self._running)

@@ -42,6 +42,10 @@ Commit: TypeAlias = Callable[[Sequence[MboxIntent]], Coroutine[Any, Any, None]]
 class Hands(Protocol):
     """Those who make deposits."""
 
+    @property
+    def becomes_others(self) -> bool:
+        """Whether mail can be delivered to others than the user who runs this."""
+
     async def make(self, who: Identity, deposits: Sequence[Deposit]) -> list[Result]:
         """Make them as that user."""
 
@@ -117,6 +121,11 @@ class OwnHands:
         self._limiter = CapacityLimiter(MAX_SESSIONS)
         self._lookers = CapacityLimiter(MAX_LOOKS)
         self._has_told = False
+
+    @property
+    def becomes_others(self) -> bool:
+        """See `Hands`."""
+        return False
 
     async def make(self, who: Identity, deposits: Sequence[Deposit]) -> list[Result]:
         """See `Hands`. Mail for other users waits for a daemon that may become them."""

@@ -91,7 +91,10 @@ class Mailboxes:
     def _plan(
         self, items: Sequence[Claimed], action: LocalAction, earlier: Mapping[EnvelopeId, MboxIntent]
     ) -> list[_Planned]:
-        planner = Planner(self._layout, self._spool.instance, self._since, self._config().sub_addr_delim)
+        planner = Planner(
+            self._layout, self._spool.instance, self._since, self._config().sub_addr_delim,
+            becomes_others=self._hands.becomes_others,
+        )  # fmt: skip
         plans: list[_Planned] = []
         for one in items:
             if planner.goes_nowhere(one):

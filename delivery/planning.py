@@ -56,14 +56,15 @@ def local_header(one: Claimed) -> bytes:
 class Planner:
     """Plans for one batch. ``instance`` is the spool's name. May block for as long as name services do.
 
-    ``delimiter`` separates users from tags.
+    ``delimiter`` separates users from tags. When it ``becomes_others``, what aliases name is `ALIAS_USER`'s to do.
     """
 
-    def __init__(self, layout: Layout, instance: str, since: int, delimiter: str) -> None:
+    def __init__(self, layout: Layout, instance: str, since: int, delimiter: str, *, becomes_others: bool) -> None:
         self._layout = layout
         self._instance = instance
         self._since = since
         self._delimiter = delimiter
+        self._becomes_others = becomes_others
         self._known: dict[str, Identity] = {}
 
     def goes_nowhere(self, one: Claimed) -> bool:
@@ -107,7 +108,7 @@ class Planner:
             return self._identity(action.user)
         if name := one.envelope.destination.user:
             return self._recipient(name, action)
-        if os.geteuid() != 0:
+        if not self._becomes_others:
             return self._identity(own_name())
         try:
             return self._identity(ALIAS_USER)

@@ -24,8 +24,8 @@ from spool.address import Address
 
 #: Conditions that everybody can meet by saying or doing what they want.
 _FREE: Final = frozenset({"helo", "mail-from", "tls"})
-#: Addresses from blocks that are nobody's neighbours (RFC 5737, RFC 3849): who lets in all of them lets in everybody.
-_STRANGERS: Final = {4: ("192.0.2.201", "198.51.100.202", "203.0.113.203"), 6: ("2001:db8::201", "2001:db8:f::202")}
+#: Addresses that are nobody's neighbours (RFC 5737, RFC 3849, RFC 9637): who lets in all of them lets in everybody.
+_STRANGERS: Final = {4: ("192.0.2.201", "198.51.100.202", "203.0.113.203"), 6: ("2001:db8::201", "3fff::202")}
 #: RFC 2606: it is nowhere, so no configuration can mean it but by meaning everywhere.
 _ANYWHERE: Final = Address("somebody", "elsewhere.invalid")
 

@@ -62,7 +62,9 @@ class Surroundings:
     deliver: Deliver
     front: Front
     journal: Loudness
-    #: Reads a table anew, wherever it is asked; what was wrong with it, or nothing.
+    #: Whether mail is delivered as others than the user who runs this.
+    becomes_others: bool
+    #: Reads a table anew, or all for an empty name, wherever they are asked; what was wrong with it, or nothing.
     refresh: Callable[[str], Awaitable[str]]
 
 
@@ -81,7 +83,7 @@ class QueueRole:
             "smtp": around.front,
         }
         figures = Figures(spool, reader, self._runner, around.front, self._fingerprints, time.monotonic())
-        ways = Ways(around.places, partial(Resolver.of_machine, around.places))
+        ways = Ways(around.places, partial(Resolver.of_machine, around.places), becomes_others=around.becomes_others)
         explainer = Explainer(config, decide, ways, running=True)
         desk = Desk(
             spool, reader, self._runner, around.journal, self._parts, figures, explainer, config, self._tables,

@@ -61,6 +61,7 @@ END: Final = Method("end", type(None), type(None))
 
 # -- from the queue to the supervisor ---------------------------------------------------------------------------------
 SET_VOICE: Final = Method("set-voice", Voice, type(None))
+#: Of that name; empty for all that have changed.
 REFRESH_TABLE: Final = Method("refresh-table", str, Trouble)
 #: A write may be lost: everything has to end.
 LOST: Final = Method("lost", type(None), type(None))

@@ -73,7 +73,7 @@ class QueueProcess:
         self._resources.push_async_callback(lookers.aclose)
         around = Surroundings(
             generation.places, self._config, SystemUsers(), UserForwards(lookers), self._delivery.deliver,
-            self._front, self._voice, self._refresh,
+            self._front, self._voice, True, self._refresh,
         )  # fmt: skip
         self._queue = QueueRole(around, self._spool, reader)
         self._queue.seal_with(generation.sealing)

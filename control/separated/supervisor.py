@@ -82,6 +82,7 @@ class Supervisor:
         self._hurry = anyio.Event()
         self._lost = anyio.Event()
         self._reloading = anyio.Lock()
+        self._looking = anyio.Lock()
 
     async def serve(self, ready: Callable[[], None]) -> None:
         """Run every role until a signal asks for the end."""
@@ -188,11 +189,15 @@ class Supervisor:
             await anyio.sleep(WATCH)
 
     async def _bring_tables(self) -> None:
-        tables = self._household.config.tables
-        if await anyio.to_thread.run_sync(self._watch.has_news, tables):
-            await self._household.bring_tables()
+        async with self._looking:
+            tables = self._household.config.tables
+            if await anyio.to_thread.run_sync(self._watch.has_news, tables):
+                await self._household.bring_tables()
 
     async def _refresh_table(self, name: str, _: Descriptors) -> Trouble:
+        if not name:
+            await self._bring_tables()
+            return Trouble("")
         table = self._household.config.tables.get(name)
         if table is None:
             return Trouble(f'there is no table "{name}" any more')

@@ -218,6 +218,8 @@ async def test_an_ordinary_users_daemon_delivers_to_nobody_else(
 
 
 class FaultyHands:
+    becomes_others = True
+
     async def make(self, who: Identity, deposits: Sequence[Deposit]) -> list[Result]:
         raise ZeroDivisionError("secret detail")
 

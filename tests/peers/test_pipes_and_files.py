@@ -28,7 +28,7 @@ marked: |"cat >/dev/null; echo $MARK >/var/pipes/mark"
 
 @pytest.fixture
 def spooler(machine: Machine) -> Spooler:
-    for user in (*USERS, "_smtpm"):
+    for user in USERS:
         machine.add_user(user)
     machine.run(["sh", "-c", "mkdir /var/pipes && cd /var/pipes && touch other && ln -s other link && mkfifo fifo"])
     machine.run(["chown", "-hR", "_smtpm:", "/var/pipes"])

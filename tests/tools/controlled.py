@@ -67,6 +67,8 @@ class House:
         return await anyio.to_thread.run_sync(partial(self._ask, request))
 
     async def refresh(self, table: str) -> str:
+        if not table:
+            return ""
         await anyio.to_thread.run_sync(self.tables[table].refresh)
         return self.tables[table].trouble
 

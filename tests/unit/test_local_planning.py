@@ -25,7 +25,7 @@ GAMES = pwd.getpwnam("games")
 
 
 def plan(one: Claimed, action: LocalAction, earlier: MboxIntent | None = None, since: int = 0) -> Plan:
-    return Planner(LAYOUT, "x1", since, "-").plan(one, action, earlier)
+    return Planner(LAYOUT, "x1", since, "-", becomes_others=os.geteuid() == 0).plan(one, action, earlier)
 
 
 def refused(one: Claimed, action: LocalAction) -> Deferred | Failed:
@@ -79,7 +79,7 @@ def test_a_file_that_an_alias_names_is_an_mbox_whatever_the_action() -> None:
     ("target", "expected"), [("/dev/null", True), ("/r/dev/null", True), ("/r/x", False), ("", False)]
 )
 def test_the_null_device_is_itself_below_a_root_too(target: str, expected: bool) -> None:
-    assert Planner(LAYOUT, "x1", 0, "-").goes_nowhere(claimed("", target=target)) is expected
+    assert Planner(LAYOUT, "x1", 0, "-", becomes_others=False).goes_nowhere(claimed("", target=target)) is expected
 
 
 @pytest.mark.root
