@@ -23,6 +23,7 @@ from contextlib import closing, suppress
 from typing import Any
 
 from control.separated.accounts import Account, Role
+from control.separated.grounds import Grounds
 from control.separated.life import live, prepare
 from delivery.wire import Hangup, Wire
 
@@ -66,7 +67,8 @@ def _child(control: Wire, order: dict[str, Any], bond: int) -> int:
     control.close()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     account = Account(order["name"], order["uid"], order["gid"])
-    return live(Role(order["role"]), account, socket.socket(fileno=bond), to_syslog=order["to_syslog"])
+    grounds = Grounds(order["spool_dir"], tuple(order["databases"]))
+    return live(Role(order["role"]), account, grounds, socket.socket(fileno=bond), to_syslog=order["to_syslog"])
 
 
 if __name__ == "__main__":

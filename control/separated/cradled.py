@@ -11,6 +11,7 @@ import sys
 from typing import Final
 
 from control.separated.accounts import Account, Role
+from control.separated.grounds import Grounds
 from delivery.wire import Hangup, Wire
 
 #: Isolated: no variable of ours and nothing in the present folder changes what it imports.
@@ -24,7 +25,8 @@ FAREWELL: Final = 5.0
 class Cradle:
     """Started with the first order, and anew when it has died; for one thread at a time."""
 
-    def __init__(self, *, to_syslog: bool) -> None:
+    def __init__(self, grounds: Grounds, *, to_syslog: bool) -> None:
+        self._grounds = grounds
         self._to_syslog = to_syslog
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Wire | None = None
@@ -53,7 +55,7 @@ class Cradle:
         assert self._control is not None
         order = {
             "role": role.value, "name": account.name, "uid": account.uid, "gid": account.gid,
-            "to_syslog": self._to_syslog,
+            "spool_dir": self._grounds.spool_dir, "databases": self._grounds.databases, "to_syslog": self._to_syslog,
         }  # fmt: skip
         try:
             self._control.send_json(order, bond.fileno())

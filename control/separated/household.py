@@ -29,6 +29,7 @@ from control.separated.cradled import Cradle
 from control.separated.drop import DropErrands
 from control.separated.errands import Errands
 from control.separated.generation import Counter, ForDelivery, ForIngress, ForQueue, written
+from control.separated.grounds import grounds_of
 from control.start import Start
 from delivery.identity import Identity, NoSuchUser, identity_in
 from delivery.recruits import Recruiter
@@ -75,7 +76,8 @@ class Household:
         self._places = start.source.places
         self._users = users
         self._control = control
-        self._cradle = Cradle(to_syslog=start.journal.is_elsewhere)
+        self._grounds = grounds_of(self._places, start.config)
+        self._cradle = Cradle(self._grounds, to_syslog=start.journal.is_elsewhere)
         self._cradle.start()
         self._recruiter = Recruiter(self._places.mail_dir)
         self._pam = PamKeeper(service_folder(self._places))
@@ -236,6 +238,10 @@ class Household:
         with near, far:
             await queue.channel.call(TALK, Talk(other.role.value), [near.fileno()])
             await other.channel.call(TALK, Talk(queue.role.value), [far.fileno()])
+
+    def refusals(self, config: Config) -> list[str]:
+        """Why the processes that there are cannot go by this configuration."""
+        return self._grounds.refusals(config)
 
     # -- supplies -----------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ from anyio.abc import TaskGroup
 from control.journal import Journal, open_journal
 from control.separated.accounts import Account, Role
 from control.separated.bonds import BEGIN, END, FAULTS, SPEAK, STOP, TAKE, TALK, Take, Talk, Voice
+from control.separated.grounds import Grounds, wall_of
+from control.walls.raising import raise_walls
 from spool.channel import Channel, Descriptors, Offer
 
 _log: Final = logging.getLogger("control.daemon")
@@ -92,35 +94,23 @@ def prepare() -> None:
         importlib.import_module(name)
 
 
-def live(role: Role, account: Account, bond: socket.socket, *, to_syslog: bool) -> int:
+def live(role: Role, account: Account, grounds: Grounds, bond: socket.socket, *, to_syslog: bool) -> int:
     """Be that role; the exit status."""
-    become(account)
+    os.setsid()
+    os.chdir("/")
     if to_syslog:
         _close_standard_descriptors()
+    # Behind the walls there may be no way to the log daemon.
     journal = open_journal(to_syslog)
     try:
+        standing = raise_walls(wall_of(role, grounds), account)
+        _log.log(logging.INFO if standing.is_whole else logging.WARNING, "%s", standing.describe())
         main = partial(_live, _children()[role], bond, journal)
         anyio.run(main, backend="asyncio", backend_options={"use_uvloop": True})
     except Exception:
         _log.exception("the %s process ends by a fault of its own", role.value)
         return os.EX_SOFTWARE
     return os.EX_OK
-
-
-def become(account: Account) -> None:
-    """Turn this process into that user for good. Raises `PermissionError`."""
-    os.setsid()
-    os.umask(0o022)
-    os.chdir("/")
-    os.setgroups([])
-    os.setresgid(account.gid, account.gid, account.gid)
-    os.setresuid(account.uid, account.uid, account.uid)
-    if (
-        os.getresuid() != (account.uid,) * 3
-        or os.getresgid() != (account.gid,) * 3
-        or set(os.getgroups()) - {account.gid}
-    ):
-        raise PermissionError(f"this process could not become {account.name}")
 
 
 def _close_standard_descriptors() -> None:

@@ -31,6 +31,7 @@ from control.separated.household import Household
 from control.separated.premises import hand_over_spool
 from control.separated.tables import TableWatch
 from control.start import Start, StartError, control_socket, first_generation, prepare_drop, spool_refused
+from control.walls.privileges import Capability, keep_capabilities
 from spool.channel import CallFailed, ChannelClosed, Descriptors, Offer
 from spool.errors import SpoolError
 
@@ -52,6 +53,8 @@ async def serve(start: Start, ready: Callable[[], None]) -> None:
     places = start.source.places
     try:
         users = accounts()
+        # Before there are threads.
+        keep_capabilities(list(Capability))
         await anyio.to_thread.run_sync(hand_over_spool, places, users[Role.QUEUE])
     except AccountMissing as error:
         raise StartError(str(error)) from error
@@ -173,6 +176,7 @@ class Supervisor:
             try:
                 listening = self._household.listening
                 generation = await anyio.to_thread.run_sync(read_generation, self._source, listening)
+                self._require_within_walls(generation)
                 await self._household.give(generation)
                 _log.info("info: configuration reloaded")
             except GenerationRefused as error:
@@ -181,6 +185,13 @@ class Supervisor:
                 _log.error("the configuration was not reloaded: nothing has changed")
             finally:
                 tell_ready()
+
+    def _require_within_walls(self, generation: Generation) -> None:
+        if reasons := self._household.refusals(generation.config):
+            for opening in generation.openings:
+                if opening.socket is not None:
+                    opening.socket.close()
+            raise GenerationRefused(reasons)
 
     async def _watch_tables(self) -> None:
         """Bring what has changed in the files of tables; in the other processes nobody can read them."""

@@ -97,15 +97,17 @@ def forget_privileges(person: Person | None) -> None:
 
 
 def keep_capabilities(kept: Collection[Capability]) -> None:
-    """For the supervisor, as root: have these rights of root's and no other.
+    """For the supervisor, as root: have these rights of root's and no other, as far as they are there; leave no core dump.
 
     The bounding set stays what it is. It would go to the nursery, from there to the agents, and to the setuid programs that
     users' commands start: ``sudo`` and ``procmail`` fail in strange ways when they lack what they expect. So a program that
-    the supervisor starts as root has all rights again; it starts none but its own interpreter. Raises `OSError`.
+    the supervisor starts as root has all rights again; it starts none but its own interpreter. This holds for one thread
+    and those that it starts from then on. Raises `OSError`.
     """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl(_PR_SET_DUMPABLE, 0)
     prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
-    capset(sum(1 << one for one in kept))
+    capset(sum(1 << one for one in kept) & effective_set())
 
 
 def bounding_set() -> frozenset[int]:

@@ -174,6 +174,11 @@ class SqliteTable:
         return quoted(f"sqlite:{self.path}")
 
     @property
+    def dbpath(self) -> str:
+        """Where its database is; empty before `load`."""
+        return self._queries.dbpath
+
+    @property
     def shape(self) -> Shape:
         """Whatever its queries make of it."""
         return Shape.EITHER

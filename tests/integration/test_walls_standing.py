@@ -1,0 +1,131 @@
+"""The walls of a whole daemon: which processes have which, and what a configuration needs behind them."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import smtplib
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from control.separated.accounts import USERS, Role
+from control.walls.landlock import landlock_version
+from control.walls.privileges import Capability
+from control.walls.seccomp import has_seccomp
+from tests.tools.daemon import Daemon, wait_for
+from tests.tools.folders import public_folder
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can become others"),
+    pytest.mark.skipif(
+        not all(user in {entry.pw_name for entry in pwd.getpwall()} for user in USERS.values()),
+        reason="the daemon's users are not on this machine",
+    ),
+    pytest.mark.skipif(landlock_version() < 6 or not has_seccomp(), reason="the kernel lacks some walls"),
+]
+
+USER = "games"
+CONFIGURATION = """\
+table aliases sqlite:{folder}/aliases.conf
+listen on socket
+listen on 127.0.0.1 port $port
+action "inbox" mbox alias <aliases>
+match from any for any action "inbox"
+"""
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    with public_folder() as root:
+        configuration = CONFIGURATION.format(folder=aliases_in(root / "srv" / "mail", root))
+        with Daemon(root, configuration, one_process=False) as daemon:
+            yield daemon
+
+
+def aliases_in(folder: Path, root: Path) -> str:
+    """A database with one alias there; the folder as the configuration names it."""
+    folder.mkdir(parents=True)
+    named = f"/{folder.relative_to(root)}"
+    text = f"dbpath {folder}/aliases.sqlite\nquery_alias SELECT value FROM alias WHERE name = ?\n"
+    (folder / "aliases.conf").write_text(text)
+    with sqlite3.connect(folder / "aliases.sqlite") as database:
+        database.execute("CREATE TABLE alias (name TEXT, value TEXT)")
+        database.execute("INSERT INTO alias VALUES ('somebody', ?)", (USER,))
+    database.close()
+    for path in (folder.parent, folder, folder / "aliases.sqlite"):
+        path.chmod(0o755)
+    return named
+
+
+def family(pid: int) -> Iterator[int]:
+    yield pid
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            yield from family(int(child))
+
+
+def processes(daemon: Daemon) -> dict[str, dict[str, str]]:
+    """The status of each role's process, and of the supervisor's."""
+    assert daemon.process is not None
+    users = {pwd.getpwnam(user).pw_uid: role.value for role, user in USERS.items()}
+    found = {"supervisor": status_of(daemon.process.pid)}
+    for pid in family(daemon.process.pid):
+        uid = os.stat(f"/proc/{pid}").st_uid
+        if uid in users:
+            found[users[uid]] = status_of(pid)
+    return found
+
+
+def status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def test_every_role_of_a_daemon_is_walled_in(daemon: Daemon) -> None:
+    found = processes(daemon)
+    assert set(found) == {"supervisor", *(role.value for role in Role)}
+    for role in Role:
+        status = found[role.value]
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2"), role
+        assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}, role
+        assert status["Groups"].split() == [], role
+        assert f"{role.value}: no privileges, Landlock {landlock_version()}, " in daemon.log
+
+
+def test_the_supervisor_keeps_of_its_rights_only_those_that_it_needs(daemon: Daemon) -> None:
+    status = processes(daemon)["supervisor"]
+    assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == sum(1 << one for one in Capability)
+
+
+def test_nobody_but_root_looks_into_a_process_of_the_daemon(daemon: Daemon) -> None:
+    for role, user in USERS.items():
+        pid = processes(daemon)[role.value]["Pid"]
+        done = subprocess.run(["/bin/ls", f"/proc/{pid}/fd"], user=user, group=user, extra_groups=[], check=False,
+                              capture_output=True)  # fmt: skip
+        assert b"Permission denied" in done.stderr, role
+
+
+def test_mail_goes_through_the_walls_by_a_database_in_a_folder_of_its_own(daemon: Daemon) -> None:
+    with smtplib.SMTP("127.0.0.1", daemon.port) as client:
+        client.sendmail("a@example.org", ["somebody@box.example.net"], b"Subject: through\r\n\r\nwalls\r\n")
+    mailbox = daemon.root / "var/mail" / USER
+    wait_for(lambda: mailbox.exists() and b"Subject: through" in mailbox.read_bytes(), "the mail")
+
+
+def test_a_folder_that_no_table_named_before_needs_a_restart() -> None:
+    with public_folder() as root:
+        daemon = Daemon(root, CONFIGURATION.format(folder=aliases_in(root / "srv" / "mail", root)), one_process=False)
+        daemon.start()
+        daemon.configure(CONFIGURATION.format(folder=aliases_in(root / "home" / "other", root)))
+        daemon.reload()
+        assert "cannot read the folder" in daemon.log
+        assert "restart smtpd" in daemon.log
+        daemon.configure(daemon.configuration)
+        daemon.reload()
+        assert daemon.log.rstrip().endswith("configuration reloaded")
+        assert daemon.stop() == 0
