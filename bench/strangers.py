@@ -3,24 +3,23 @@
 Two thousand connections are silent after EHLO, two hundred send one octet a second, half of them in commands and half in
 messages. Beside them twenty good clients send messages of 1 KB, a session each. Runs with and without the strangers
 alternate; the medians of the p99 are compared. Deliveries are paused, so that only the SMTP server is measured; the load
-generator shares the machine with it, so that only figures of one run compare.
-
-Strangers come from all over 127.0.0.0/8, as one address may not have so many connections.
-"""
+generator shares the machine with it, so that only figures of one run compare."""
 
 from __future__ import annotations
 
 import asyncio
 import getpass
 import resource
-import ssl
 import statistics
+import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from asyncio.subprocess import PIPE
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench.crowd import expect
 from bench.system import System
 from tests.tools.certificates import CertificateAuthority
 
@@ -33,8 +32,6 @@ MESSAGES: Final = 1500
 SIZE: Final = 1024
 #: Connections that a TLS figure is taken of.
 SECURED: Final = 500
-#: Connections that are opened at a time.
-_AT_ONCE: Final = 50
 #: Seconds in which a daemon gives back what it held.
 _SETTLE: Final = 3.0
 USER: Final = getpass.getuser()
@@ -43,81 +40,44 @@ _TEXT: Final = b"Subject: a good message\r\n\r\n" + b"all work and no play makes
 _MESSAGE: Final = _TEXT + b".\r\n"
 
 
-@dataclass(slots=True)
 class Crowd:
-    """Strangers, all connected."""
+    """Strangers, in a process of their own, so that they cost nobody time but the daemon. ``trust``: they come by TLS."""
 
-    port: int
-    tls: ssl.SSLContext | None = None
-    _writers: list[asyncio.StreamWriter] = field(default_factory=list)
-    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    def __init__(self, port: int, idle: int, slow: int = 0, trust: str = "") -> None:
+        self._words = (str(port), str(idle), str(slow), trust)
+        self._process: asyncio.subprocess.Process | None = None
 
-    async def idle(self, count: int) -> None:
-        """Let so many more come, greet and be silent."""
-        for start in range(0, count, _AT_ONCE):
-            await asyncio.gather(*(self._connect(number) for number in range(start, min(start + _AT_ONCE, count))))
-
-    async def slow(self, count: int) -> None:
-        """Let so many more come who need a second for an octet."""
-        for number in range(count):
-            reader, writer = await self._connect(number)
-            if number % 2:
-                writer.write(b"MAIL FROM:<slow@s.example>\r\nRCPT TO:<%s@localhost>\r\nDATA\r\n" % USER.encode())
-                for _ in range(3):
-                    await reader.readline()
-            self._tasks.append(asyncio.create_task(_drip(writer, _TEXT if number % 2 else b"NOOP slowly\r\n")))
+    async def come(self) -> None:
+        """All of them, until the last is there."""
+        command = (sys.executable, "-m", "bench.crowd", *self._words)
+        self._process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+        assert self._process.stdout is not None
+        assert await self._process.stdout.readline() == b"here\n"
 
     async def leave(self) -> None:
         """All at once."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for writer in self._writers:
-            writer.transport.abort()
-        self._tasks.clear()
-        self._writers.clear()
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
         await asyncio.sleep(_SETTLE)
-
-    async def _connect(self, number: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        source = f"127.{1 + number % 7}.{1 + number // 200 % 200}.{1 + number % 200}"
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", self.port, local_addr=(source, 0), ssl=self.tls, limit=4096
-        )
-        self._writers.append(writer)
-        await _expect(reader, b"220")
-        writer.write(b"EHLO stranger.example\r\n")
-        await _expect(reader, b"250")
-        return reader, writer
-
-
-async def _drip(writer: asyncio.StreamWriter, octets: bytes) -> None:
-    while True:
-        for octet in octets:
-            writer.write(bytes([octet]))
-            await asyncio.sleep(1)
-
-
-async def _expect(reader: asyncio.StreamReader, code: bytes) -> None:
-    while (line := await reader.readline())[3:4] == b"-":
-        pass
-    assert line.startswith(code), line
 
 
 async def _good_session(port: int) -> float:
     """Send one message; seconds from the connection to the last reply."""
     began = time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    await _expect(reader, b"220")
+    await expect(reader, b"220")
     said = (b"EHLO good.example", b"MAIL FROM:<good@g.example>", b"RCPT TO:<%s@localhost>" % USER.encode())
     for line in said:
         writer.write(line + b"\r\n")
-        await _expect(reader, b"250")
+        await expect(reader, b"250")
     writer.write(b"DATA\r\n")
-    await _expect(reader, b"354")
+    await expect(reader, b"354")
     writer.write(_MESSAGE)
-    await _expect(reader, b"250")
+    await expect(reader, b"250")
     writer.write(b"QUIT\r\n")
-    await _expect(reader, b"221")
+    await expect(reader, b"221")
     took = time.perf_counter() - began
     writer.close()
     return took
@@ -148,7 +108,7 @@ class Cost:
 async def _cost(system: System, crowd: Crowd, count: int) -> Cost:
     """Let ``count`` idle connections come and go."""
     before, open_before = system.tree_kib(), system.tree_descriptors()
-    await crowd.idle(count)
+    await crowd.come()
     await asyncio.sleep(1)
     during, open_during = system.tree_kib(), system.tree_descriptors()
     await crowd.leave()
@@ -170,9 +130,8 @@ async def _loads(system: System) -> None:
     await p99(system.port)
     for _ in range(RUNS):
         alone.append(await p99(system.port))
-        crowd = Crowd(system.port)
-        await crowd.idle(IDLE)
-        await crowd.slow(SLOW)
+        crowd = Crowd(system.port, IDLE, SLOW)
+        await crowd.come()
         beside.append(await p99(system.port))
         await crowd.leave()
     quiet, loaded = statistics.median(alone), statistics.median(beside)
@@ -180,9 +139,11 @@ async def _loads(system: System) -> None:
     print(f"{loaded:.1f} ms beside {IDLE} idle and {SLOW} slow clients ({_row(beside)}): {loaded / quiet:.2f} times")
 
 
-async def _costs(system: System, name: str, count: int, tls: ssl.SSLContext | None) -> None:
+async def _costs(system: System, name: str, count: int, trust: str) -> None:
     for turn in ("first", "again"):
-        _tell(f"{count} idle {name} sessions, {turn}", await _cost(system, Crowd(system.port, tls), count))
+        _tell(
+            f"{count} idle {name} sessions, {turn}", await _cost(system, Crowd(system.port, count, trust=trust), count)
+        )
 
 
 def _row(figures: list[float]) -> str:
@@ -194,14 +155,12 @@ def main() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with System(_CONFIGURATION, paused="mda") as system:
-        asyncio.run(_costs(system, "plain", IDLE, None))
+        asyncio.run(_costs(system, "plain", IDLE, ""))
         asyncio.run(_loads(system))
     with tempfile.TemporaryDirectory() as folder:
         authority = CertificateAuthority(Path(folder))
-        trust = ssl.create_default_context(cafile=authority.path)
-        trust.check_hostname = False
         with System(_CONFIGURATION, paused="mda", secured=authority.issue("bench.example")) as system:
-            asyncio.run(_costs(system, "TLS", SECURED, trust))
+            asyncio.run(_costs(system, "TLS", SECURED, authority.path))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ class System:
     def __init__(self, configuration: str, paused: str = "", secured: Issued | None = None) -> None:
         """With a certificate, its listener has TLS from the start."""
         self.root = Path(tempfile.mkdtemp(prefix="mailspool-bench-"))
+        # The users of a daemon that root starts have to reach their own folders in it.
+        self.root.chmod(0o755)
         self.port = free_port()
         self._paused = paused
         self._is_secure = secured is not None
