@@ -28,7 +28,8 @@ MAX_MEMORY: Final = 256 * 1024 * 1024
 class Limits:
     """One set of limits; tests make smaller ones."""
 
-    #: Connections at once, from everybody. Each costs a descriptor and some 20 KB; a listener beyond it answers 421.
+    #: Connections at once, from everybody. Each costs a descriptor and some 10 KB, in TLS 30 (`bench.strangers`); a listener
+    #: beyond it answers 421.
     connections: int = 4000
     #: Connections at once from one address (IPv6: one /64, which is what one customer gets). Loopback and the socket
     #: are exempt: a local program that opens many is the operator's own.

@@ -18,13 +18,13 @@ from __future__ import annotations
 import asyncio
 import enum
 import ssl
-from collections.abc import Awaitable
 from typing import Any, ClassVar, cast
 
 from aiosmtpd.smtp import SMTP
 
 from ingress import replies
 from ingress.limits import Limits
+from ingress.secured import SecureTransport
 from spool.reply import Reply
 
 
@@ -88,10 +88,10 @@ class Wire(SMTP):
         self._wake()
 
     def eof_received(self) -> bool:
-        """It will say no more. What it said before is still answered, unless TLS has closed both ways."""
+        """It will say no more. What it said before is still answered."""
         self._eof = True
         self._wake()
-        return self.transport is not None and self.transport.get_extra_info("sslcontext") is None
+        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         """It is gone."""
@@ -197,56 +197,32 @@ class Wire(SMTP):
     async def secure(self, context: ssl.SSLContext) -> bool:
         """Let TLS begin; false when the handshake fails, which ends the session."""
         await self.flush()
-        if self.transport is None or self.transport.is_closing():
-            self.end = End.DISCONNECT
-            return False
         # Whatever was sent ahead of the handshake may come from somebody in between (CVE-2011-0411).
         self.input.clear()
-        return await self._finish_handshake(self._handshake(self.transport, context))
+        return await self._shake_hands(context)
 
     async def secure_from_the_start(self, context: ssl.SSLContext) -> bool:
         """Let TLS begin with the connection: what has come already is the client's part of the handshake."""
-        if self.transport is None or self.transport.is_closing():
-            self.end = End.DISCONNECT
-            return False
-        plain = self.transport
-        handshake = self.loop.create_task(self._handshake(plain, context))
-        # One turn of the loop, in which it puts its own protocol in our place.
-        await asyncio.sleep(0)
         begun = bytes(self.input)
         self.input.clear()
-        if begun and not handshake.done():
-            # Another, at whose beginning that protocol is connected, and at whose end it reads on.
-            await asyncio.sleep(0)
-            _hand_over(begun, cast(asyncio.BufferedProtocol, plain.get_protocol()))
-        return await self._finish_handshake(handshake)
+        return await self._shake_hands(context, begun)
 
-    async def _handshake(self, plain: asyncio.Transport, context: ssl.SSLContext) -> asyncio.Transport | None:
+    async def _shake_hands(self, context: ssl.SSLContext, begun: bytes = b"") -> bool:
+        plain, self.transport = self.transport, None
+        if plain is None or plain.is_closing():
+            self.end = End.DISCONNECT
+            return False
         self._reading_paused = False
-        self.transport = None
-        seconds = self.limits.handshake
-        return await self.loop.start_tls(plain, self, context, server_side=True, ssl_handshake_timeout=seconds)
-
-    async def _finish_handshake(self, handshake: Awaitable[asyncio.Transport | None]) -> bool:
+        secured = SecureTransport(plain, self, context)
         try:
-            self.transport = await handshake
+            await secured.handshake(begun, self.limits.handshake)
         except OSError as error:
             self.handshake_fault = getattr(error, "reason", None) or str(error)
-            self.transport = None
-        if self.transport is None:
             self.end = End.TLS_FAILED
+            return False
+        self.transport = secured
         return self.end is None
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-
-def _hand_over(data: bytes, protocol: asyncio.BufferedProtocol) -> None:
-    """Let ``protocol`` have received ``data``."""
-    while data:
-        buffer = memoryview(protocol.get_buffer(len(data)))
-        size = min(len(data), len(buffer))
-        buffer[:size] = data[:size]
-        protocol.buffer_updated(size)
-        data = data[size:]

@@ -171,7 +171,8 @@ class Smtp:
 
         self._arena.run(play)
         count = sum(len(_MESSAGE_ID.findall(part)) for part in heard)
-        _judge(shelf.taken, said, count)
+        has_tls = stage.listener.tls is not ListenerTls.NONE
+        _judge(shelf.taken, said.replace(TLS_BEGINS, b"") if has_tls else said, count)
         return [reply for part in heard for reply in read_replies(_MESSAGE_ID.sub(b"ID Message accepted", part))]
 
     async def _converse(self, stage: Stage, caller: Caller, said: bytes, cut: int) -> None:
@@ -253,7 +254,7 @@ def _before_tls(heard: bytes) -> bytes:
 def _judge(taken: Iterable[Submission], said: bytes, accepted: int) -> None:
     """Raise `Finding` unless these messages, and no others, were sent whole and accepted."""
     # As if each had its dots unstuffed.
-    plain = (b"\r\n" + said.replace(TLS_BEGINS, b"")).replace(b"\r\n.", b"\r\n")
+    plain = (b"\r\n" + said).replace(b"\r\n.", b"\r\n")
     count = 0
     for submission in taken:
         count += 1
