@@ -10,7 +10,7 @@ process is about to end.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -56,6 +56,7 @@ from control.protocol import (
     TroubleRow,
     UpdateTable,
     Verify,
+    WallRow,
 )
 from control.verifying import verify
 from policy.config import Config
@@ -155,6 +156,8 @@ class Desk:
     tables: Callable[[], Mapping[str, Table]]
     #: Reads one of them anew, or all for an empty name, wherever they are asked; what was wrong with it, or nothing.
     refresh: Callable[[str], Awaitable[str]]
+    #: What keeps each process in; a line for each that has walls.
+    walls: Callable[[], Awaitable[Sequence[str]]]
 
 
 class Commands:
@@ -181,6 +184,8 @@ class Commands:
                 case ShowStatus():
                     for part, switch in self._desk.parts.items():
                         yield StatusRow(part, switch.running)
+                    for text in await self._desk.walls():
+                        yield WallRow(text)
                     for text in await anyio.to_thread.run_sync(lambda: list(self._desk.figures.troubles())):
                         yield TroubleRow(text)
                     if relay := await anyio.to_thread.run_sync(open_relay, self._desk.config()):

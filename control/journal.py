@@ -86,12 +86,16 @@ class SyslogHandler(logging.Handler):
         super().__init__()
         self._path = path
         self._lost = 0
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            self._socket.connect(path)
-        except OSError:
+        self._socket = syslog_socket(path)
+        #: Whether the log daemon has gone, and this process may not connect to another by itself.
+        self.is_cut_off = False
+
+    def take(self, connected: socket.socket) -> None:
+        """Go on by another socket to the log daemon."""
+        with self.lock or contextlib.nullcontext():
             self._socket.close()
-            raise
+            self._socket = connected
+            self.is_cut_off = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hand the line over, or count it as lost."""
@@ -118,11 +122,26 @@ class SyslogHandler(logging.Handler):
 
     def _send_again(self, line: bytes) -> bool:
         """A log daemon that was started anew listens on a new socket of the same name."""
-        with contextlib.suppress(OSError):
+        try:
             self._socket.connect(self._path)
             self._socket.send(line, socket.MSG_DONTWAIT)
-            return True
-        return False
+        except PermissionError:
+            self.is_cut_off = True
+            return False
+        except OSError:
+            return False
+        return True
+
+
+def syslog_socket(path: str = SYSLOG_SOCKET) -> socket.socket:
+    """A socket to the machine's log daemon. Raises `OSError`."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        made.connect(path)
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 class Journal:
@@ -139,6 +158,18 @@ class Journal:
         root.setLevel(logging.WARNING)
         root.addHandler(handler)
         self._apply()
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether lines are lost until `reconnect`."""
+        return isinstance(self._handler, SyslogHandler) and self._handler.is_cut_off
+
+    def reconnect(self, connected: socket.socket) -> None:
+        """Write to this socket from now on, which somebody else has connected to the log daemon."""
+        if isinstance(self._handler, SyslogHandler):
+            self._handler.take(connected)
+        else:
+            connected.close()
 
     def set_verbose(self, verbose: bool) -> None:
         """Whether debug lines are written."""

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from control.protocol import Answer, AttemptRow, CountRow, EnvelopeRow, LaneRow, StatusRow, TroubleRow
+from control.protocol import Answer, AttemptRow, CountRow, EnvelopeRow, LaneRow, StatusRow, TroubleRow, WallRow
 
 #: Fields of any row that hold a time.
 _TIMES: Final = frozenset({"arrived", "expires", "next_try", "since", "last_try", "started", "ended"})
@@ -98,9 +98,9 @@ def lane_line(row: LaneRow, now: float) -> str:
     return _fields(fields, row.error)
 
 
-def status_line(row: StatusRow | TroubleRow) -> str:
-    """``show status``: a part and how it stands, or a sentence about what is wrong."""
-    if isinstance(row, TroubleRow):
+def status_line(row: StatusRow | TroubleRow | WallRow) -> str:
+    """``show status``: a part and how it stands, what keeps a process in, or a sentence about what is wrong."""
+    if isinstance(row, TroubleRow | WallRow):
         return one_line(row.text)
     return f"{row.part.upper()} {'running' if row.running else 'paused'}"
 

@@ -80,7 +80,7 @@ class ShowLanes(Request, frozen=True):
 
 
 class ShowStatus(Request, frozen=True):
-    """A `StatusRow` for each part that can be paused, and a `TroubleRow` for whatever is wrong."""
+    """A `StatusRow` for each part that can be paused, a `WallRow` for each process, a `TroubleRow` for whatever is wrong."""
 
 
 class Verify(Request, frozen=True):
@@ -277,6 +277,12 @@ class StatusRow(Answer, frozen=True):
     running: bool
 
 
+class WallRow(Answer, frozen=True):
+    """What keeps a process of the daemon in."""
+
+    text: str
+
+
 class TroubleRow(Answer, frozen=True):
     """Something that an operator should look at."""
 
@@ -402,6 +408,7 @@ AnyAnswer: TypeAlias = (
     | LaneRow
     | StatusRow
     | TroubleRow
+    | WallRow
     | StatRow
     | FindingRow
     | VerifiedRow

@@ -49,6 +49,7 @@ from control.protocol import (
     TroubleRow,
     UpdateTable,
     Verify,
+    WallRow,
 )
 from spool.layout import Layout, nearest_layout
 
@@ -241,7 +242,7 @@ def _why(desk: Desk, arguments: tuple[str, ...]) -> int:
 
 def _show_status(desk: Desk, arguments: tuple[str, ...]) -> int:
     for row in desk.rows(ShowStatus()):
-        assert isinstance(row, StatusRow | TroubleRow)
+        assert isinstance(row, StatusRow | TroubleRow | WallRow)
         print(printing.json_line(row) if desk.json else printing.status_line(row))
     return os.EX_OK
 

@@ -113,6 +113,7 @@ class Daemon:
             start.journal,
             hands.becomes_others,
             self._refresh,
+            _no_walls,
         )
         self._queue = QueueRole(around, spool, reader)
         self._queue.seal_with(generation.sealing)
@@ -185,3 +186,8 @@ class Daemon:
             _log.error("the configuration was not reloaded: nothing has changed")
         finally:
             tell_ready()
+
+
+async def _no_walls() -> list[str]:
+    """Those who have one process between them stand behind none."""
+    return []

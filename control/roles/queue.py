@@ -66,6 +66,8 @@ class Surroundings:
     becomes_others: bool
     #: Reads a table anew, or all for an empty name, wherever they are asked; what was wrong with it, or nothing.
     refresh: Callable[[str], Awaitable[str]]
+    #: What keeps each process in, a line for each; none where there is one process for all.
+    walls: Callable[[], Awaitable[Sequence[str]]]
 
 
 class QueueRole:
@@ -87,7 +89,7 @@ class QueueRole:
         explainer = Explainer(config, decide, ways, running=True)
         desk = Desk(
             spool, reader, self._runner, around.journal, self._parts, figures, explainer, config, self._tables,
-            around.refresh,
+            around.refresh, around.walls,
         )  # fmt: skip
         self._control = ControlServer(Commands(desk))
 

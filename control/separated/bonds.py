@@ -59,6 +59,21 @@ STOP: Final = Method("stop", type(None), type(None))
 #: Nobody needs you any more.
 END: Final = Method("end", type(None), type(None))
 
+
+class Stands(msgspec.Struct, frozen=True, array_like=True):
+    """Which walls a process has raised; see `control.walls.raising.Standing`."""
+
+    landlock: int
+    refused: int
+
+
+# -- from every child to the supervisor -------------------------------------------------------------------------------
+STANDS: Final = Method("stands", Stands, type(None))
+#: A socket to the log daemon comes with the answer, where there is one.
+LOG_SOCKET: Final = Method("log-socket", type(None), type(None))
+#: A line for the walls of each process.
+SHOW_WALLS: Final = Method("show-walls", type(None), list[str])
+
 # -- from the queue to the supervisor ---------------------------------------------------------------------------------
 SET_VOICE: Final = Method("set-voice", Voice, type(None))
 #: Of that name; empty for all that have changed.

@@ -30,6 +30,7 @@ from control.separated.drop import DropErrands
 from control.separated.errands import Errands
 from control.separated.generation import Counter, ForDelivery, ForIngress, ForQueue, written
 from control.separated.grounds import grounds_of
+from control.separated.standings import Standings
 from control.start import Start
 from delivery.identity import Identity, NoSuchUser, identity_in
 from delivery.recruits import Recruiter
@@ -77,6 +78,7 @@ class Household:
         self._users = users
         self._control = control
         self._grounds = grounds_of(self._places, start.config)
+        self._standings = Standings()
         self._cradle = Cradle(self._grounds, to_syslog=start.journal.is_elsewhere)
         self._cradle.start()
         self._recruiter = Recruiter(self._places.mail_dir)
@@ -198,7 +200,7 @@ class Household:
         near, far = pair()
         with far:
             _, pidfd = await anyio.to_thread.run_sync(self._cradle.fork, role, self._users[role], far)
-        channel = Channel(near, self._offers if role is Role.QUEUE else (), FAULTS)
+        channel = Channel(near, (*self._standings.offers(role), *(self._offers if role is Role.QUEUE else ())), FAULTS)
         process = self._processes[role] = Process(role, pidfd, channel)
         await self._tasks.start(channel.run)
         self._tasks.start_soon(self._attend, process)

@@ -16,6 +16,7 @@ import pickle
 import pkgutil
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -24,10 +25,24 @@ from anyio.abc import TaskGroup
 
 from control.journal import Journal, open_journal
 from control.separated.accounts import Account, Role
-from control.separated.bonds import BEGIN, END, FAULTS, SPEAK, STOP, TAKE, TALK, Take, Talk, Voice
+from control.separated.bonds import (
+    BEGIN,
+    END,
+    FAULTS,
+    LOG_SOCKET,
+    SPEAK,
+    STANDS,
+    STOP,
+    TAKE,
+    TALK,
+    Stands,
+    Take,
+    Talk,
+    Voice,
+)
 from control.separated.grounds import Grounds, wall_of
-from control.walls.raising import raise_walls
-from spool.channel import Channel, Descriptors, Offer
+from control.walls.raising import Standing, raise_walls
+from spool.channel import CallFailed, Channel, ChannelClosed, Descriptors, Offer
 
 _log: Final = logging.getLogger("control.daemon")
 
@@ -70,6 +85,9 @@ _LATE: Final = (
     "zstandard",
 )
 
+#: Seconds between two looks whether lines of the log are lost.
+LOG_PAUSE: Final = 1.0
+
 #: Makes one, which calls the supervisor through the channel and has its tasks in the group.
 Make = Callable[[TaskGroup, Channel, Journal], Child]
 
@@ -105,7 +123,7 @@ def live(role: Role, account: Account, grounds: Grounds, bond: socket.socket, *,
     try:
         standing = raise_walls(wall_of(role, grounds), account)
         _log.log(logging.INFO if standing.is_whole else logging.WARNING, "%s", standing.describe())
-        main = partial(_live, _children()[role], bond, journal)
+        main = partial(_live, _children()[role], bond, journal, standing)
         anyio.run(main, backend="asyncio", backend_options={"use_uvloop": True})
     except Exception:
         _log.exception("the %s process ends by a fault of its own", role.value)
@@ -121,16 +139,29 @@ def _close_standard_descriptors() -> None:
         os.close(null)
 
 
-async def _live(make: Make, bond: socket.socket, journal: Journal) -> None:
+async def _live(make: Make, bond: socket.socket, journal: Journal, standing: Standing) -> None:
     async with anyio.create_task_group() as group:
         life = _Life(journal)
         channel = Channel(bond, life.offers(), FAULTS)
         life.child = make(group, channel, journal)
         await group.start(channel.run)
+        channel.tell(STANDS, Stands(standing.fence.version, standing.refused))
         group.start_soon(_end_without, channel, group)
+        group.start_soon(_keep_log, channel, journal)
         await life.child.ended()
         group.cancel_scope.cancel()
     gc.collect()
+
+
+async def _keep_log(channel: Channel, journal: Journal) -> None:
+    """Have the supervisor connect to a log daemon that was started anew, where the walls keep us from it."""
+    while not channel.is_closed:
+        await anyio.sleep(LOG_PAUSE)
+        if journal.is_cut_off:
+            with suppress(ChannelClosed, CallFailed):
+                _, came = await channel.fetch(LOG_SOCKET, None)
+                if len(came):
+                    journal.reconnect(socket.socket(fileno=came.take()))
 
 
 async def _end_without(channel: Channel, group: TaskGroup) -> None:

@@ -23,6 +23,7 @@ from control.separated.bonds import (
     REFRESH_TABLE,
     SET_RUNNING,
     SET_VOICE,
+    SHOW_WALLS,
     FrontState,
     Voice,
 )
@@ -73,7 +74,7 @@ class QueueProcess:
         self._resources.push_async_callback(lookers.aclose)
         around = Surroundings(
             generation.places, self._config, SystemUsers(), UserForwards(lookers), self._delivery.deliver,
-            self._front, self._voice, True, self._refresh,
+            self._front, self._voice, True, self._refresh, self._walls,
         )  # fmt: skip
         self._queue = QueueRole(around, self._spool, reader)
         self._queue.seal_with(generation.sealing)
@@ -150,6 +151,9 @@ class QueueProcess:
         if not self._supervisor.is_closed:
             self._supervisor.tell(LOST, None)
         end_at_once()
+
+    async def _walls(self) -> list[str]:
+        return await self._supervisor.call(SHOW_WALLS, None)
 
     async def _refresh(self, table: str) -> str:
         answer = await self._supervisor.call(REFRESH_TABLE, table)

@@ -102,6 +102,12 @@ def test_the_supervisor_keeps_of_its_rights_only_those_that_it_needs(daemon: Dae
     assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == sum(1 << one for one in Capability)
 
 
+def test_the_status_shows_which_walls_stand(daemon: Daemon) -> None:
+    status = daemon.smtpctl("show", "status")
+    for role in Role:
+        assert f"\n{role.value}: no privileges, Landlock {landlock_version()}, " in status
+
+
 def test_nobody_but_root_looks_into_a_process_of_the_daemon(daemon: Daemon) -> None:
     for role, user in USERS.items():
         pid = processes(daemon)[role.value]["Pid"]

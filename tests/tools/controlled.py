@@ -60,6 +60,7 @@ class House:
     spool: SpoolWriter
     socket: str
     troubles: list[str] = field(default_factory=list)
+    walls: list[str] = field(default_factory=list)
     tables: dict[str, Table] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=lambda: {"mda": Part(), "mta": Part(), "smtp": Part()})
 
@@ -71,6 +72,9 @@ class House:
             return ""
         await anyio.to_thread.run_sync(self.tables[table].refresh)
         return self.tables[table].trouble
+
+    async def walled(self) -> list[str]:
+        return self.walls
 
     async def rows(self, request: Request) -> list[AnyAnswer]:
         return [answer for answer in await self.ask(request) if not isinstance(answer, Done)]
@@ -134,6 +138,7 @@ async def _house(folder: Path) -> AsyncIterator[tuple[House, Desk]]:
         lambda: Config("", "mail.example.org", (), {}, ()),
         lambda: house.tables,
         house.refresh,
+        house.walled,
     )
     try:
         yield house, desk
