@@ -190,6 +190,9 @@ class Commands:
                         yield TroubleRow(text)
                     if relay := await anyio.to_thread.run_sync(open_relay, self._desk.config()):
                         yield TroubleRow(f"the rule at {relay.rule.place} makes this machine {relay}")
+                    for file in self._desk.config().secret_files if viewer.is_operator else ():
+                        for exposure in file.exposures():
+                            yield TroubleRow(exposure)
                     # The last words of a program for secrets are for nobody else.
                     for table in self._desk.tables().values() if viewer.is_operator else ():
                         if table.trouble:

@@ -180,10 +180,13 @@ class Handshake:
             return self._quoted(error)
         if isinstance(error, SMTPTimeoutError | TimeoutError):
             return Reply(451, "4.4.2", f"no answer in time ({self._doing})")
-        return Reply(451, "4.4.2", f"{str(error) or type(error).__name__} ({self._doing})")
+        return Reply(451, "4.4.2", f"{self._concealed(str(error)) or type(error).__name__} ({self._doing})")
+
+    def _concealed(self, text: str) -> str:
+        return self.hop.login.conceal(text) if self.stage is Stage.AUTH and self.hop.login else text
 
     def _quoted(self, error: SMTPResponseException) -> Reply:
-        said = make_reply(error.code, error.message.split("\n"))
+        said = make_reply(error.code, self._concealed(error.message).split("\n"))
         if 400 <= said.code < 500:
             return said
         if self.stage is Stage.AUTH:

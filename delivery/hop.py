@@ -6,7 +6,10 @@ the credentials too, so that a corrected password never meets a connection made 
 
 from __future__ import annotations
 
+import base64
+import re
 from dataclasses import dataclass, field
+from typing import Final
 
 from delivery.tls import TlsTerms
 from policy.config import RelayTls
@@ -14,6 +17,11 @@ from policy.limits import MtaLimits
 from policy.tables.table import Table
 from spool.outcome import Deferred, Failed, Stage
 from spool.reply import Reply
+
+#: What stands where a server repeated a password.
+CONCEALED: Final = "(...)"
+#: Octets of base64 that are no accident.
+_TELLING: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +32,13 @@ class Login:
     label: str
     user: str = field(repr=False)
     password: str = field(repr=False)
+
+    def conceal(self, text: str) -> str:
+        """``text`` without the password: servers repeat what they do not understand, some of them only its beginning."""
+        for octets in (f"\0{self.user}\0{self.password}", self.password):
+            beginning = base64.b64encode(octets.encode()).decode()[:_TELLING]
+            text = re.sub(re.escape(beginning) + "[A-Za-z0-9+/]*=*", CONCEALED, text, flags=re.IGNORECASE)
+        return text.replace(self.password, CONCEALED) if len(self.password) >= _TELLING // 2 else text
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,6 @@ Guarantees: warnings only. A configuration that draws none of them is not thereb
 
 from __future__ import annotations
 
-import os
-import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
@@ -20,13 +18,9 @@ from policy.errors import Place, TableUnavailable
 from policy.grammar.syntax import ChainStatement, FilterStatement, Given, LiteralTable, NamedTable, Script, Word
 from policy.server_name import ServerName, mailname_path
 from policy.suggestion import did_you_mean
-from policy.tables.file import FileTable
 from policy.tables.inline import InlineTable
 from policy.tables.services import ip_address
 from policy.tables.table import Table
-
-#: What others may do with a file that holds passwords: nothing.
-_OTHERS: Final = stat.S_IRWXO
 
 #: What a ``from`` or ``for`` says, to be compared.
 _Key: TypeAlias = tuple[str, tuple[str, ...], bool, bool]
@@ -42,8 +36,8 @@ def check(bench: Workbench, assembled: Assembled, name: ServerName) -> None:
     _check_retries(bench, assembled.config)
     _check_tables(bench)
     _check_filters(bench)
-    _check_secrets(bench, assembled.config)
-    _check_hashes(bench)
+    _check_secrets(bench, assembled)
+    _check_labels(bench, assembled.config)
     _check_logins(bench, assembled)
     _check_proxies(bench, assembled)
     check_relays(bench, assembled.config)
@@ -175,49 +169,21 @@ def _named(given: Iterable[Given]) -> Iterator[str]:
     return (each.argument.name for each in given if isinstance(each.argument, NamedTable))
 
 
-def _check_secrets(bench: Workbench, config: Config) -> None:
+def _check_secrets(bench: Workbench, assembled: Assembled) -> None:
+    for file, place in assembled.secret_files.items():
+        for exposure in file.exposures():
+            bench.warn(place, exposure)
+
+
+def _check_labels(bench: Workbench, config: Config) -> None:
     for name, action in config.actions.items():
         given = bench.script.actions[name].options.find("auth")
         if not isinstance(action, Relay) or action.auth is None or given is None:
             continue
-        _check_mode(bench, given.place, action.auth, "passwords")
         for host in action.hosts:
             if host.label and not _has_label(action.auth, host.label):
                 known = did_you_mean(host.label, action.auth.keys(), "it has")
                 bench.warn(given.place, f'label "{host.label}" is not in table "{action.auth.name}"{known}')
-
-
-def _check_hashes(bench: Workbench) -> None:
-    seen: set[str] = set()
-    for statement in bench.script.listens:
-        given = statement.options.find("auth", "auth-optional")
-        name = given.argument.name if given and isinstance(given.argument, NamedTable) else ""
-        table = bench.shelf.tables.get(name)
-        if given and table and name not in seen:
-            _check_mode(bench, given.place, table, "hashes of passwords")
-        seen.add(name)
-
-
-def _check_mode(bench: Workbench, place: Place, table: Table, what: str) -> None:
-    path = _path(table)
-    if not path:
-        return
-    try:
-        mode = stat.S_IMODE(os.stat(path).st_mode)
-    except OSError:
-        # It was there a moment ago, when the table was read; its lookups will say what is wrong with it.
-        return
-    if mode & _OTHERS:
-        bench.warn(place, f'others can read the {what} in {path} (mode {mode:04o}): "chmod o= {path}"')
-
-
-def _path(table: Table) -> str:
-    if isinstance(table, FileTable):
-        return table.path
-    # SQLite costs 10 ms and 1 MB: only those pay who may have a table there.
-    from policy.tables.database import DbTable
-
-    return table.path if isinstance(table, DbTable) else ""
 
 
 def _has_label(table: Table, label: str) -> bool:

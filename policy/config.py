@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 from policy.filters import Filter
 from policy.limits import Limits
 from policy.queue_key import Encryption
+from policy.secret_file import SecretFile
 from policy.tables.table import Table
 from spool.address import NULL_SENDER, Address
 from spool.seal import Compression
@@ -355,6 +356,8 @@ class Config:
     compression: Compression = Compression.NONE
     #: The keys that they are encrypted with; None leaves them readable.
     encryption: Encryption | None = None
+    #: Where passwords, or hashes of them, stand.
+    secret_files: tuple[SecretFile, ...] = ()
 
     def ttl_of(self, action: str) -> int:
         """How long mail for the action ``action`` may wait, in milliseconds."""

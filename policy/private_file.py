@@ -12,7 +12,8 @@ def doubts(path: str, status: os.stat_result, allowed: int) -> Iterator[str]:
     if not stat.S_ISREG(status.st_mode):
         yield f"{path} is not a regular file"
     if status.st_uid not in (0, os.geteuid()):
-        yield f"{path} belongs to uid {status.st_uid}, who could exchange it: expected root"
+        yield f'{path} belongs to uid {status.st_uid}, who could exchange it: expected root ("chown root {path}")'
     mode = stat.S_IMODE(status.st_mode)
     if mode & ~allowed:
-        yield f"{path} has mode {mode:04o}, which lets in too many: at most {allowed:04o} is allowed"
+        found = f"{path} has mode {mode:04o}, which lets in too many"
+        yield f'{found}: at most {allowed:04o} is allowed ("chmod {mode & allowed:04o} {path}")'

@@ -2,7 +2,7 @@
 
 Guarantees: the text, read again on the same machine and without a root folder, gives the same configuration. Paths are
 those of the files themselves, and an interface has become its addresses. A key of the queue that stands in the
-configuration is not in the text: a remark says so.
+configuration is not in the text, nor are passwords and hashes of them: a remark says so.
 
 smtpd.conf(5).
 """
@@ -39,6 +39,7 @@ from policy.filters import Deed, Filter
 from policy.limits import MdaLimits, MtaLimits, SchedulerLimits
 from policy.queue_key import Asks, Encryption
 from policy.quoting import quoted, quoted_list
+from policy.tables.inline import InlineTable
 from policy.tables.table import Table
 from spool.seal import Compression
 
@@ -48,14 +49,15 @@ _SomeLimits: TypeAlias = MtaLimits | MdaLimits | SchedulerLimits
 _UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000}
 
 
-def config_text(config: Config) -> str:
+def config_text(config: Config, *, with_passwords: bool = False) -> str:
     """``config`` as lines of smtpd.conf."""
-    return "".join(f"{line}\n" for line in _Writer(config).lines())
+    return "".join(f"{line}\n" for line in _Writer(config, with_passwords=with_passwords).lines())
 
 
 class _Writer:
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, with_passwords: bool) -> None:
         self._config = config
+        self._secret = frozenset(() if with_passwords else _names_of_passwords(config))
         relays = [action for action in config.actions.values() if isinstance(action, Relay)]
         # The names of `ca` lines are not kept: only their files count.
         cas = _once([*(each.ca for each in config.listeners), *(each.ca for each in relays)])
@@ -68,7 +70,7 @@ class _Writer:
         yield from self._settings()
         yield from (line for pki in self._pkis for line in _pki_lines(pki))
         yield from (f"ca {quoted(name)} cert {quoted(path)}" for path, name in self._cas.items())
-        yield from (f"table {quoted(name)} {table.written}" for name, table in self._config.tables.items())
+        yield from (self._declaration(name, table) for name, table in self._config.tables.items())
         yield from (_line("filter", *self._filter(each)) for each in self._filters)
         yield from (_line("listen on", *self._listener(listener)) for listener in self._config.listeners)
         yield from (_line("action", quoted(name), *self._action(each)) for name, each in self._config.actions.items())
@@ -92,6 +94,11 @@ class _Writer:
         yield from _limit_line("mda limit", config.limits.mda)
         yield from _limit_line("scheduler limit", config.limits.scheduler)
         yield from (f"mda wrapper {quoted(name)} {quoted(command)}" for name, command in config.wrappers.items())
+
+    def _declaration(self, name: str, table: Table) -> str:
+        if name in self._secret:
+            return f"# table {quoted(name)}: it holds passwords, and is not printed"
+        return f"table {quoted(name)} {table.written}"
 
     def _listener(self, listener: Listener) -> Iterator[str]:
         yield "socket" if listener.is_socket else f"{quoted(listener.address)} port {listener.port}"
@@ -180,6 +187,14 @@ class _Writer:
         if table is not None:
             yield word
             yield f"<{quoted(table.name)}>" if table.name in self._config.tables else table.written
+
+
+def _names_of_passwords(config: Config) -> Iterator[str]:
+    """Tables whose content stands in the configuration and is for logging in, here or there."""
+    relays = (action.auth for action in config.actions.values() if isinstance(action, Relay))
+    for table in (*(listener.credentials for listener in config.listeners), *relays):
+        if isinstance(table, InlineTable):
+            yield table.name
 
 
 def _limit_line(words: str, limits: _SomeLimits) -> Iterator[str]:

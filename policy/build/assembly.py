@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from policy.build.actions import build_action, check_wrappers
@@ -10,10 +11,12 @@ from policy.build.encryption import build_encryption
 from policy.build.filters import build_filters
 from policy.build.listeners import PlacedListener, build_listeners
 from policy.build.rules import build_rule
+from policy.build.secret_files import build_secret_files
 from policy.build.tls import check_ciphers
 from policy.build.workbench import Workbench
 from policy.config import Config
 from policy.errors import Place
+from policy.secret_file import SecretFile
 from policy.server_name import ServerName
 from policy.tables.services import ip_address
 from spool.seal import Compression
@@ -21,10 +24,12 @@ from spool.seal import Compression
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """A configuration, and where its listeners were written."""
+    """A configuration, and where its listeners and what else has no place in it were written."""
 
     config: Config
     listeners: tuple[PlacedListener, ...]
+    #: Files of passwords, and what makes each one.
+    secret_files: Mapping[SecretFile, Place]
 
 
 def assemble(bench: Workbench, name: ServerName) -> Assembled:
@@ -45,6 +50,7 @@ def assemble(bench: Workbench, name: ServerName) -> Assembled:
             Place(bench.shelf.path), 'there is no rule, so no mail would be accepted: expected a "match" line'
         )
     addresses = _own_addresses(bench)
+    secret_files = build_secret_files(bench, actions)
     defaults = Config(bench.shelf.path, name.name, (), {}, ())
     config = Config(
         bench.shelf.path,
@@ -66,8 +72,9 @@ def assemble(bench: Workbench, name: ServerName) -> Assembled:
         wrappers={name: command.text for name, command in script.wrappers.items()},
         compression=Compression(script.compression),
         encryption=build_encryption(bench),
+        secret_files=tuple(secret_files),
     )
-    return Assembled(config, tuple(listeners))
+    return Assembled(config, tuple(listeners), secret_files)
 
 
 def _or(value: int | None, default: int) -> int:

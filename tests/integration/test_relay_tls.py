@@ -378,6 +378,30 @@ async def test_login_serves_where_plain_is_not_offered(tls: Tls) -> None:
         assert isinstance(await sender.outcome(), Delivered)
 
 
+@pytest.mark.parametrize(
+    "echo",
+    [
+        'unrecognized command "AUTH PLAIN {plain}"',
+        "{plain_shorter}: not understood",
+        "AUTH PLAIN {plain_upper}",
+        "the password pass:word is wrong",
+        "{password}: no",
+    ],
+)
+@pytest.mark.parametrize("code", ["454 4.7.0", "535 5.7.8", "999"])
+async def test_a_server_that_repeats_our_password_does_not_bring_it_into_our_reports(
+    tls: Tls, smarthost: RecordingSink, echo: str, code: str
+) -> None:
+    plain, password = (base64.b64encode(text).decode() for text in (b"\0user\0pass:word", b"pass:word"))
+    said = echo.format(plain=plain, plain_shorter=plain[:-3], plain_upper=plain.upper(), password=password)
+    smarthost.on("AUTH", Act(f"{code} {said}"))
+    async with house(tls.relay(smarthost, IMPLICIT, "label")) as sender:
+        outcome = await sender.outcome()
+    assert isinstance(outcome, Deferred)
+    assert "(...)" in str(outcome)
+    assert not any(hidden.lower() in str(outcome).lower() for hidden in ("pass:word", plain[8:-3], password[:8]))
+
+
 async def test_a_temporary_refusal_of_credentials_is_kept_as_it_is(tls: Tls, smarthost: RecordingSink) -> None:
     smarthost.on("AUTH", Act("454 4.7.0 too many logins"))
     async with house(tls.relay(smarthost, IMPLICIT, "label")) as sender:

@@ -223,7 +223,7 @@ def test_those_who_meet_strangers_keep_the_queue_and_deliver_are_users_of_their_
 def processes(machine: Machine) -> dict[str, list[str]]:
     """The processes of ours by their users."""
     found: dict[str, list[str]] = {}
-    for line in machine.run(["ps", "-eo", "user:20,pid,args"]).stdout.splitlines()[1:]:
+    for line in machine.run(["ps", "-ww", "-eo", "user:20,pid,args"]).stdout.splitlines()[1:]:
         user, pid, arguments = line.split(None, 2)
         if "smtpd" in arguments or "control." in arguments:
             found.setdefault(user, []).append(pid)

@@ -83,7 +83,9 @@ def test_a_certificate_may_be_read_but_not_written_by_others(pki: Pki, mode: int
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_key_that_belongs_to_somebody_else_is_refused(pki: Pki) -> None:
     os.chown(pki.key, 65534, -1)
-    assert problems(pki) == [f"{pki.key} belongs to uid 65534, who could exchange it: expected root"]
+    assert problems(pki) == [
+        f'{pki.key} belongs to uid 65534, who could exchange it: expected root ("chown root {pki.key}")'
+    ]
 
 
 def test_a_key_of_another_certificate_is_refused(pki: Pki, tmp_path: Path) -> None:

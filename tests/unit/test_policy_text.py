@@ -73,4 +73,15 @@ def meaning_of(config: Config) -> object:
 @given(text=configurations())
 def test_a_configuration_printed_as_text_parses_back_to_itself(folder: Folder, text: str) -> None:
     config = folder.read_with_declarations(right_lines(folder.read_with_declarations, text))
-    assert meaning_of(folder.read(config_text(config))) == meaning_of(config)
+    text = config_text(config, with_passwords=True)
+    assert meaning_of(folder.read(text)) == meaning_of(config)
+
+
+def test_passwords_that_stand_in_the_configuration_are_not_printed(folder: Folder) -> None:
+    config = folder.read(
+        'table secrets { isp = "user:opensesame" }\naction a relay host smtps://isp@h.example auth <secrets>\n'
+        "match for any action a\n"
+    )
+    text = config_text(config)
+    assert "opensesame" not in text
+    assert '# table "secrets": it holds passwords, and is not printed\n' in text

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from pathlib import Path
 
 import pytest
 
+from policy.parser import load_config
 from policy.pki import selfsigned
 from tests.tools.configured import Configured, FakeHost
 
+ME = pwd.getpwuid(os.geteuid()).pw_name
 AUTH_LISTENER = """pki mail.example.org cert "/mail.example.org.crt"
 pki mail.example.org key "/mail.example.org.key"
 listen on {on} tls pki mail.example.org auth <creds>
@@ -129,15 +133,43 @@ def test_hashes_of_passwords_that_others_can_read_are_complained_about_once(conf
     path = configured.write("creds", "ann $6$x$y\n", 0o644)
     text = AUTH_LISTENER.format(on="localhost") + "listen on eth0 smtps pki mail.example.org auth <creds>\n"
     found = [each for each in configured.warnings(f'{text}match from any for any action "out"\n') if "others" in each]
-    assert found == [f'3: others can read the hashes of passwords in {path} (mode 0644): "chmod o= {path}"']
+    assert found == [
+        f'3: others can read the hashes of passwords in {path} (mode 0644, it belongs to {ME}): "chmod o= {path}"'
+    ]
 
 
 def test_secrets_that_others_can_read_are_complained_about_and_used(configured: Configured) -> None:
     path = configured.write("secrets", "isp user:password\n", 0o644)
     text = 'action "out" relay host "smtps://isp@h.example" auth <secrets>\nmatch for any action "out"\n'
-    assert configured.warnings(text) == [f'1: others can read the passwords in {path} (mode 0644): "chmod o= {path}"']
+    assert configured.warnings(text) == [
+        f'1: others can read the passwords in {path} (mode 0644, it belongs to {ME}): "chmod o= {path}"'
+    ]
     path.chmod(0o640)
     assert configured.warnings(text) == []
+
+
+def test_passwords_in_the_configuration_itself_are_complained_about_when_others_can_read_it(
+    configured: Configured,
+) -> None:
+    text = (
+        'table secrets { isp = "user:password" }\n'
+        'action "out" relay host "smtps://isp@h.example" auth <secrets>\nmatch for any action "out"\n'
+    )
+    path = configured.write("smtpd.conf", text, 0o644)
+    warnings = load_config(str(path), configured.layout, {}, configured.host).warnings
+    assert [f"{each.line}: {each.message}" for each in warnings] == [
+        f'2: others can read the passwords in {path} (mode 0644, it belongs to {ME}): "chmod o= {path}"'
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_passwords_in_a_file_of_somebody_elses_are_complained_about(configured: Configured) -> None:
+    path = configured.write("secrets", "isp user:password\n", 0o600)
+    os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
+    text = 'action "out" relay host "smtps://isp@h.example" auth <secrets>\nmatch for any action "out"\n'
+    assert configured.warnings(text) == [
+        f'1: nobody, whose file {path} is, can exchange the passwords in it: "chown root {path}"'
+    ]
 
 
 def test_a_label_that_its_table_does_not_know_is_noticed(configured: Configured) -> None:
