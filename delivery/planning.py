@@ -212,4 +212,9 @@ def _environment(one: Claimed, who: Identity) -> dict[str, str]:
     }
     if destination.extension:
         environment["EXTENSION"] = destination.extension
-    return environment
+    return {name: _no_function(value) for name, value in environment.items()}
+
+
+def _no_function(value: str) -> str:
+    """Shells of old read a variable that begins so as a function, and ran what stood behind it (CVE-2014-6271)."""
+    return value.replace("()", "::", 1) if value.lstrip().startswith("()") else value

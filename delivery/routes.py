@@ -34,7 +34,7 @@ from policy.errors import TableUnavailable
 from policy.route import Route
 from policy.tables.freshness import freshen
 from policy.tables.secret import secret_of
-from policy.tables.services import smarthost_for, smarthosts_in
+from policy.tables.services import ip_address, smarthost_for, smarthosts_in
 from policy.tables.table import Table
 from spool.outcome import Deferred, Failed, Stage
 from spool.reply import Reply
@@ -47,6 +47,7 @@ MAX_HOSTS: Final = 10
 #: What may be said in EHLO: a name or an address literal (RFC 5321 4.1.4).
 _HELO = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}")
 _WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104  (compared with, not bound to)
+_LOOPBACK = frozenset({"127.0.0.1", "::1"})
 _WITH_TLS = frozenset({RelayTls.REQUIRED, RelayTls.IMPLICIT})
 
 
@@ -139,6 +140,8 @@ class Routes:
             address = str(ipaddress.ip_address(address))
         except ValueError:
             raise Unreachable(_no_domain(f"{literal} is no address")) from None
+        if self._reaches_us((address,)):
+            raise _would_loop(literal)
         return Candidate(self._mx_hop(action, address), (address,))
 
     def _mx_hop(self, action: Relay, host: str) -> Hop:
@@ -188,12 +191,26 @@ class Routes:
         config = self._config()
         names = {config.server_name.lower(), *config.local_names}
         names |= {listener.hostname.lower() for listener in config.listeners if listener.hostname}
-        if host.lower() in names:
-            return True
+        return host.lower() in names or self._reaches_us(addresses)
+
+    def _reaches_us(self, addresses: Collection[str]) -> bool:
+        """Whether one of these is ours in any of its forms: there we would be taken for a client of this machine."""
+        config = self._config()
         listening = {listener.address for listener in config.listeners if listener.port == self._mx_port}
-        if listening & _WILDCARDS:
+        is_everywhere = bool(listening & _WILDCARDS)
+        if is_everywhere:
             listening |= config.local_addresses
-        return not listening.isdisjoint(addresses)
+        # Linux takes a connection to "no address" to its loopback.
+        to_loopback = is_everywhere or bool(listening & _LOOPBACK)
+        for text in addresses:
+            address = ip_address(text)
+            if address is None:
+                continue
+            if str(address) in listening or (address.is_unspecified and to_loopback):
+                return True
+            if address.is_loopback and is_everywhere:
+                return True
+        return False
 
 
 def _before(ours: Collection[str], hosts: list[Mx], domain: str) -> list[Mx]:
@@ -203,9 +220,13 @@ def _before(ours: Collection[str], hosts: list[Mx], domain: str) -> list[Mx]:
         return hosts
     before = [mx for mx in hosts if mx.preference < min(preferences)]
     if not before:
-        text = f"mail for {domain} would loop back to this host: its best MX is this host, no rule delivers it here"
-        raise Unreachable(Deferred(Reply(451, "4.4.6", text), stage=Stage.ROUTE))
+        raise _would_loop(domain)
     return before
+
+
+def _would_loop(domain: str) -> Unreachable:
+    text = f"mail for {domain} would loop back to this host: its best MX is this host, no rule delivers it here"
+    return Unreachable(Deferred(Reply(451, "4.4.6", text), stage=Stage.ROUTE))
 
 
 def _mapped(table: Table, domain: str) -> Smarthost:

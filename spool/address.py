@@ -131,6 +131,9 @@ def _check_domain(domain: str) -> str:
 def _check_literal(domain: str) -> str:
     inside = domain[1:-1] if domain.endswith("]") else ""
     try:
+        # A zone means nothing elsewhere, and it may hold any character.
+        if "%" in inside:
+            raise ValueError
         if inside[:5].lower() == "ipv6:":
             ipaddress.IPv6Address(inside[5:])
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -296,3 +297,30 @@ async def test_a_smarthosts_name_that_means_nothing_always_waits() -> None:
             outcome = await sender.outcome()
     assert isinstance(outcome, Deferred)
     assert (outcome.stage, outcome.reply.status) == (Stage.ROUTE, "4.4.3")
+
+
+@pytest.mark.parametrize(
+    ("listening", "address"),
+    [
+        ("0.0.0.0", "127.0.0.2"),
+        ("0.0.0.0", "0.0.0.0"),
+        ("127.0.0.1", "0.0.0.0"),
+        ("127.0.0.2", "127.0.0.2"),
+        ("127.0.0.2", "::ffff:127.0.0.2"),
+        ("::", "::1"),
+        ("::1", "::"),
+    ],
+)
+async def test_no_form_of_our_own_address_is_relayed_to(listening: str, address: str) -> None:
+    literal = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+    zones: Zones = {
+        "example.org": {"MX": ["10 a.example.org."]},
+        "a.example.org": {"AAAA" if ":" in address else "A": [address]},
+    }
+    async with street(zones) as at:
+        at.house.config = replace(at.house.config, listeners=(Listener(listening, at.sinks[A].port),))
+        for domain in ("example.org", literal):
+            outcome = await at.house.outcome(domain=domain)
+            assert isinstance(outcome, Deferred)
+            assert (outcome.stage, outcome.reply.status) == (Stage.ROUTE, "4.4.6")
+        assert at.visited() == []

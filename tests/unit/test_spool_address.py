@@ -113,3 +113,8 @@ def test_no_text_makes_the_reader_stumble(text: str) -> None:
     except AddressSyntaxError:
         return
     assert parse_address(str(address)) == address
+
+
+@pytest.mark.parametrize("zone", ["%lo", "%25", "%) by trusted.example (x", "%$(id)", "%"])
+def test_an_address_literal_has_no_zone(zone: str) -> None:
+    assert not is_domain(f"[IPv6:fe80::1{zone}]")
