@@ -56,6 +56,15 @@ async def back_up_stopped(layout: Layout, path: str) -> AsyncGenerator[BackupRow
                 yield row
 
 
+async def back_up_beside(layout: Layout, path: str) -> AsyncGenerator[BackupRow | FindingRow]:
+    """The same for a spool that a daemon has open, in another process than that."""
+    with closing(QueueReader(layout.spool_dir)) as reader:
+        reader.open_with(keys_at_hand(layout))
+        async with aclosing(back_up(reader, path)) as rows:
+            async for row in rows:
+                yield row
+
+
 async def _give_up(work: asyncio.Future[Copied], backup: Backup) -> None:
     backup.stop()
     with anyio.CancelScope(shield=True):

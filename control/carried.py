@@ -15,13 +15,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 import msgspec
 
 from control import printing
 from control.backed import absolute
-from control.client import Connection, ControlError, NotRunning
+from control.client import Connection, ControlError, NotRunning, RequestRefused
+from control.premises import is_walled
 from control.protocol import (
     AnyAnswer,
     Change,
@@ -127,13 +128,17 @@ class Carrier:
 
     def take(self, path: str) -> int:
         """Have the daemon take an archive; the exit status."""
-        with _input(path) as name, Connection(self._layout.control_socket) as connection:
+        with Connection(self._layout.control_socket) as connection, _input(path, self._layout) as name:
             last = ImportedRow(0, 0, 0, 0)
-            for row in connection.ask(Import(name)):
-                if isinstance(row, LeftRow):
-                    self._say(row)
-                elif isinstance(row, ImportedRow):
-                    last = row
+            try:
+                for row in connection.ask(Import(name)):
+                    if isinstance(row, LeftRow):
+                        self._say(row)
+                    elif isinstance(row, ImportedRow):
+                        last = row
+            except RequestRefused as error:
+                # It may have another name where the daemon can read it.
+                raise ControlError(str(error).replace(name, path)) from None
         self._messages, self._octets = last.messages, last.octets
         skipped = f", {printing.counted(last.skipped, 'message')} skipped" if last.skipped else ""
         return self._end("imported", last.envelopes, skipped)
@@ -208,15 +213,30 @@ def _output(path: str) -> Iterator[Callable[[bytes], object]]:
 
 
 @contextmanager
-def _input(path: str) -> Iterator[str]:
-    """The file's absolute name; for ``-`` that of a copy of standard input."""
-    if path != "-":
+def _input(path: str, layout: Layout) -> Iterator[str]:
+    """The archive's absolute name; that of a copy for ``-``, standard input, and for a daemon that cannot read the file."""
+    walled = is_walled(layout)
+    if path != "-" and not walled:
         yield absolute(path)
         return
-    with tempfile.NamedTemporaryFile(prefix="smtpctl-import.", dir="/var/tmp") as copy:
-        shutil.copyfileobj(sys.stdin.buffer, copy)
+    folder = layout.spool_dir if walled else "/var/tmp"  # noqa: S108 - the name is made up, and the file is new
+    with tempfile.NamedTemporaryFile(prefix="smtpctl-import.", dir=folder) as copy:
+        with _opened(path) as archive:
+            shutil.copyfileobj(archive, copy)
         copy.flush()
+        if walled:
+            owner = os.stat(layout.spool_dir)
+            os.fchown(copy.fileno(), owner.st_uid, owner.st_gid)
         yield copy.name
+
+
+def _opened(path: str) -> BinaryIO:
+    if path == "-":
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise ControlError(f"{path}: {error.strerror}") from error
 
 
 def _sync(folder: str) -> None:

@@ -44,6 +44,13 @@ def back_up_spool(layout: Layout, path: str, tell: Callable[[AnyAnswer], None]) 
     _tell(lambda: back_up_stopped(layout, path), tell, "copy it")
 
 
+def back_up_beside_daemon(layout: Layout, path: str, tell: Callable[[AnyAnswer], None]) -> None:
+    """The same as root, while a daemon runs that cannot write there; it waits for nothing."""
+    from control.backing import back_up_beside
+
+    _tell(lambda: back_up_beside(layout, path), tell, "copy it")
+
+
 def _tell(rows: Callable[[], AsyncGenerator[AnyAnswer]], tell: Callable[[AnyAnswer], None], what: str) -> None:
     async def look() -> None:
         async with aclosing(rows()) as found:

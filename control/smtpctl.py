@@ -341,6 +341,7 @@ def _verify(desk: Desk, arguments: tuple[str, ...]) -> int:
 
 def _backup(desk: Desk, arguments: tuple[str, ...]) -> int:
     from control.backed import Report, absolute
+    from control.premises import is_walled
 
     path = absolute(*arguments)
     report = Report(as_json=desk.json)
@@ -351,8 +352,14 @@ def _backup(desk: Desk, arguments: tuple[str, ...]) -> int:
 
         back_up_spool(desk.layout, path, report.take)
     else:
-        for row in _asking(connection, Backup(path)):
-            report.take(row)
+        if is_walled(desk.layout):
+            from control.offline import back_up_beside_daemon
+
+            with connection:
+                back_up_beside_daemon(desk.layout, path, report.take)
+        else:
+            for row in _asking(connection, Backup(path)):
+                report.take(row)
     return report.end()
 
 
