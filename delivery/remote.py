@@ -27,6 +27,7 @@ from policy.route import Route, Unroutable, route_of
 from spool.bodies import Body, LargeBody, SmallBody, UnreadableBody
 from spool.channel import CallFailed, Channel, ChannelClosed, Descriptors, Method, Offer
 from spool.clock import SpoolClock
+from spool.credible import MAX_TIME
 from spool.errors import BodyDamaged
 from spool.ids import EnvelopeId
 from spool.lane import Lane
@@ -249,6 +250,8 @@ def _results(batch: Batch, ended: Sequence[Ended]) -> list[Attempt | Damaged]:
 def _result(one: Ended) -> Attempt | Damaged:
     if one.kind == "Damaged":
         return Damaged(one.envelope, printable(one.route))
+    if not (0 <= one.started < MAX_TIME and 0 <= one.ended < MAX_TIME):
+        raise _Nonsense
     return Attempt(one.envelope, one.started, one.ended, printable(one.route), _outcome(one))
 
 

@@ -153,11 +153,18 @@ class Channel:
     """One end. Made in the loop that `run` is awaited in; calls may be made before."""
 
     def __init__(
-        self, end: socket.socket, offers: Sequence[Offer] = (), faults: Faults = SPOOL_FAULTS, load: int | None = None
+        self,
+        end: socket.socket,
+        offers: Sequence[Offer] = (),
+        faults: Faults = SPOOL_FAULTS,
+        load: int | None = None,
+        believed: Faults | None = None,
     ) -> None:
         """Take ``end`` over. With ``load``, nothing is read while calls of so many octets are served.
 
-        That is for a side which calls without being called: answers are not read either.
+        That is for a side which calls without being called: answers are not read either. ``faults`` cross in both
+        directions, unless others are ``believed`` when they come from there: whoever may have been taken over must not
+        decide what is raised here.
         """
         end.setblocking(False)
         self._socket = end
@@ -173,6 +180,7 @@ class Channel:
         self._sendable = asyncio.Event()
         self._sendable.set()
         self._faults = faults
+        self._believed = faults if believed is None else believed
         self._most = load
         self._load = 0
         self._is_reading = False
@@ -396,7 +404,7 @@ class Channel:
             case _Refusal():
                 waiting = self._waiting.pop(frame.number, None)
                 if waiting is not None and not waiting.future.done():
-                    known = exception_of(frame.fault, self._faults) if frame.fault else None
+                    known = exception_of(frame.fault, self._believed) if frame.fault else None
                     waiting.future.set_exception(known or CallFailed(waiting.method.name))
 
     def _came(self, count: int) -> Descriptors:

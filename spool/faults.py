@@ -34,6 +34,9 @@ _SPOOL: Final = (
 #: The spool's own.
 SPOOL_FAULTS: Final[Faults] = MappingProxyType({kind.__name__: kind for kind in _SPOOL})
 
+#: What those are believed who may say nothing of the spool: that it went wrong.
+NO_FAULTS: Final[Faults] = MappingProxyType({})
+
 
 class Fault(msgspec.Struct, frozen=True, array_like=True):
     """One of them."""

@@ -41,6 +41,7 @@ from policy.errors import TableUnavailable
 from policy.pam_service import service_folder
 from policy.pki import key_material
 from spool.channel import CallFailed, Channel, ChannelClosed, Method, Offer, pair
+from spool.faults import NO_FAULTS
 
 _log: Final = logging.getLogger("control.daemon")
 
@@ -200,7 +201,10 @@ class Household:
         near, far = pair()
         with far:
             _, pidfd = await anyio.to_thread.run_sync(self._cradle.fork, role, self._users[role], far)
-        channel = Channel(near, (*self._standings.offers(role), *(self._offers if role is Role.QUEUE else ())), FAULTS)
+        is_queue = role is Role.QUEUE
+        offers = (*self._standings.offers(role), *(self._offers if is_queue else ()))
+        # Of the spool nobody else has anything to tell, least of all the end of everything.
+        channel = Channel(near, offers, FAULTS, believed=FAULTS if is_queue else NO_FAULTS)
         process = self._processes[role] = Process(role, pidfd, channel)
         await self._tasks.start(channel.run)
         self._tasks.start_soon(self._attend, process)

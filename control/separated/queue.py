@@ -32,7 +32,8 @@ from delivery.forwards import UserForwards
 from delivery.remote import RemoteDelivery
 from policy.config import Config
 from policy.tables.passwd import SystemUsers
-from spool.channel import MAX_LOAD, Channel, ChannelClosed, Descriptors, Offer
+from spool.channel import MAX_LOAD, CallFailed, Channel, ChannelClosed, Descriptors, Offer
+from spool.faults import NO_FAULTS
 from spool.serving import IntakeDesk, IntentsDesk
 from spool.writer import SpoolWriter
 
@@ -87,13 +88,14 @@ class QueueProcess:
             case "ingress":
                 await self._talk_to_ingress(end, self._spool)
             case "delivery":
-                channel = Channel(end, IntentsDesk(self._spool).offers(), FAULTS)
+                channel = Channel(end, IntentsDesk(self._spool).offers(), FAULTS, believed=NO_FAULTS)
                 await self._group.start(channel.run)
                 self._delivery.attach(channel)
 
     async def _talk_to_ingress(self, end: socket.socket, spool: SpoolWriter) -> None:
         desk = IntakeDesk(spool)
-        channel = Channel(end, [*desk.offers(), Offer(FRONT_STATE, self._front.hear)], FAULTS, load=MAX_LOAD)
+        offers = [*desk.offers(), Offer(FRONT_STATE, self._front.hear)]
+        channel = Channel(end, offers, FAULTS, MAX_LOAD, NO_FAULTS)
         await self._group.start(channel.run)
         self._front.attach(channel)
         self._group.start_soon(self._clear_up_after, channel, desk)
@@ -231,5 +233,5 @@ class RemoteFront:
         if self._channel is not None:
             try:
                 await self._channel.call(SET_RUNNING, self.running)
-            except ChannelClosed:
+            except (ChannelClosed, CallFailed):
                 return

@@ -172,6 +172,8 @@ FOREIGN = {
     "a status of two lines": lambda one: replace(
         one, outcome=replace(LATER, reply=replace(LATER.reply, status="4.0.0\r\nBcc: x"))
     ),
+    "a time that the database cannot hold": lambda one: replace(one, ended=1 << 63),
+    "a time before all time": lambda one: replace(one, started=-1),
     "a code that is none": lambda one: replace(one, outcome=replace(LATER, reply=replace(LATER.reply, code=7))),
 }
 

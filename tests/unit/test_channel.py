@@ -16,6 +16,7 @@ import pytest
 
 from spool.channel import MAX_FRAME, CallFailed, Channel, ChannelClosed, Descriptors, Method, Offer, Parcel, pair
 from spool.errors import SpoolFull, UnknownEnvelope
+from spool.faults import NO_FAULTS
 
 DOUBLE = Method("double", int, int)
 OPEN = Method("open", str, str)
@@ -170,6 +171,17 @@ async def test_an_error_that_means_something_comes_back_as_it_was() -> None:
         assert caught.value.errno == 28
         with pytest.raises(UnknownEnvelope, match="no such thing"):
             await channel.call(FAIL, "unknown")
+
+
+async def test_an_error_of_one_who_is_not_believed_is_an_unforeseen_one() -> None:
+    near, far = pair()
+    client, serving = Channel(near, believed=NO_FAULTS), Channel(far, Server().offers())
+    async with anyio.create_task_group() as group:
+        await group.start(client.run)
+        await group.start(serving.run)
+        with pytest.raises(CallFailed):
+            await client.call(FAIL, "full")
+        group.cancel_scope.cancel()
 
 
 async def test_the_text_of_an_unforeseen_error_stays_where_it_was() -> None:

@@ -1,7 +1,8 @@
 """The frames of a process of ours that somebody has taken over, as the process that holds the spool reads them.
 
-The first octet of an input chooses who speaks: 0 an ingress, 1 a delivery, 2 one who is asked and answers. The second tells
-how the rest is cut, and, where it is odd, that a descriptor comes with it.
+The first octet of an input chooses who speaks: 0 an ingress, 1 a delivery, 2 one who is asked for the facts of the spool,
+3 a delivery that was given two envelopes. The second tells how the rest is cut, and, where it is odd, that a descriptor
+comes with it.
 
 The channel closes, or goes on; the spool can be read and written afterwards, and no descriptor is lost.
 """
@@ -13,6 +14,7 @@ import os
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,13 +22,19 @@ import anyio
 import msgspec
 from anyio import to_thread
 
+from delivery.remote import Ended, RemoteDelivery
+from policy.config import Relay
+from policy.route import Route
 from spool.channel import CallFailed, Channel, ChannelClosed, Offer, pair
 from spool.entry import QueueEntry
 from spool.errors import SpoolError
+from spool.faults import NO_FAULTS
 from spool.ids import EnvelopeId, MessageId
 from spool.intent import MboxIntent
 from spool.layout import layout
 from spool.listing import QueueReader
+from spool.message import Batch
+from spool.outcome import Attempt, Damaged, Stage
 from spool.remote import ACCEPT, COMMIT_INTENTS, DISCARD_BODY, FACTS, INTENT_OF, NEW_BODY, Accept, SpoolFacts
 from spool.selection import Selection
 from spool.serving import IntakeDesk, IntentsDesk
@@ -34,10 +42,26 @@ from spool.writer import SpoolWriter
 from tests.fuzz.arena import Arena
 from tests.fuzz.caller import pieces
 from tests.fuzz.target import require
-from tests.tools.spooled import DONE, Letter, record, submission, take
+from tests.tools.relaying import Letter as Relayed
+from tests.tools.relaying import batch
+from tests.tools.spooled import DONE, NEVER, Letter, record, submission, take
 
 #: The name of a message that the seeds speak of.
 _MESSAGE = MessageId("m" * 20)
+
+
+def _batch() -> Batch:
+    """Two envelopes whose names are always the same."""
+    made = batch(Relayed(to=("bob@example.org", "carl@example.org")))
+    items = (
+        replace(one, envelope=replace(one.envelope, id=EnvelopeId(f"{_MESSAGE}.{number}")))
+        for number, one in enumerate(made.items, 1)
+    )
+    return Batch(made.lane, tuple(items))
+
+
+_BATCH = _batch()
+_ROUTE = Route("smtp://mx.example:25", Relay(name="relay"), "")
 
 
 def _frame(*fields: object) -> bytes:
@@ -81,6 +105,12 @@ class Channels:
             yield bytes([0, cut]) + _call(1, NEW_BODY.name, _MESSAGE) + _call(0, DISCARD_BODY.name, _MESSAGE)
             yield bytes([1, cut]) + _call(1, COMMIT_INTENTS.name, [intent]) + _call(2, INTENT_OF.name, intent.envelope)
             yield bytes([2, cut]) + _frame(2, 1, 0, SpoolFacts(0, "abc"))
+            for kind, reply in (("Delivered", DONE.reply), ("Failed", NEVER.reply), ("Damaged", None)):
+                answers = [
+                    Ended(kind, one.envelope.id, 5, 6, "smtp://mx.example:25", reply, "mx", Stage.RCPT, False)
+                    for one in _BATCH.items
+                ]
+                yield bytes([3, cut]) + _frame(2, 1, 0, answers)
         yield b"\2\1" + _frame(2, 1, 1, SpoolFacts(0, "abc"))
         yield b"\2\0" + _frame(3, 1, ["SpoolUnavailable", 5, "no"])
         yield b"\2\0" + _frame(3, 1, None)
@@ -89,7 +119,7 @@ class Channels:
     def attempt(self, octets: bytes) -> None:
         """See `Target`."""
         if len(octets) >= 2:
-            self._arena.run(lambda: self._play(octets[0] % 3, octets[1], octets[2:]))
+            self._arena.run(lambda: self._play(octets[0] % 4, octets[1], octets[2:]))
 
     def close(self) -> None:
         """See `Target`."""
@@ -100,12 +130,12 @@ class Channels:
     async def _play(self, who: int, cut: int, said: bytes) -> None:
         near, far = pair()
         desk = IntakeDesk(self._spool)
-        offers: list[Offer] = [desk.offers(), IntentsDesk(self._spool).offers(), []][who]
-        channel = Channel(far, offers)
+        offers: list[Offer] = [desk.offers(), IntentsDesk(self._spool).offers(), [], []][who]
+        channel = Channel(far, offers, believed=NO_FAULTS if who == 3 else None)
         async with anyio.create_task_group() as tasks:
             await tasks.start(channel.run)
-            if who == 2:
-                tasks.start_soon(_ask, channel)
+            if who >= 2:
+                tasks.start_soon(_ask if who == 2 else self._deliver, channel)
                 await asyncio.sleep(0)
             await _say(near, said, cut)
             near.shutdown(socket.SHUT_WR)
@@ -114,6 +144,18 @@ class Channels:
         desk.close()
         if who == 0 and ACCEPT.name.encode() in said:
             await self._use_spool()
+
+    async def _deliver(self, channel: Channel) -> None:
+        remote = RemoteDelivery(self._spool.clock)
+        remote.attach(channel)
+        results = await remote.deliver(_BATCH, _ROUTE)
+        require(len(results) == len(_BATCH.items), f"{len(results)} results")
+        for result, one in zip(results, _BATCH.items, strict=True):
+            words = [result.reason] if isinstance(result, Damaged) else [result.route, str(result.outcome.reply)]
+            require("".join(words).isprintable(), f"not printable: {words}")
+            if isinstance(result, Attempt):
+                require(result.envelope == one.envelope.id, "a result of another envelope")
+                require(0 <= result.started < 1 << 63 and 0 <= result.ended < 1 << 63, "no time")
 
     async def _use_spool(self) -> None:
         """What was let in can be read, delivered and removed like everything else."""

@@ -178,7 +178,8 @@ async def _end(channel: Channel) -> None:
 
 
 def _judge(outcomes: Iterable[object], said: bytes, heard: bytes, hop: Hop) -> None:
-    plain = _MARK.sub(b"", said)
+    # A line that a change of hands cuts in two, by TLS or by the channel that takes over, is two lines.
+    plain = _MARK.sub(b"", said) + b"\n" + _MARK.sub(b"\n", said)
     for outcome in outcomes:
         reply = outcome if isinstance(outcome, Reply) else getattr(outcome, "reply", None)
         require(isinstance(reply, Reply), f"no reply: {outcome!r}")
