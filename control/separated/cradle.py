@@ -25,6 +25,7 @@ from typing import Any
 from control.separated.accounts import Account, Role
 from control.separated.grounds import Grounds
 from control.separated.life import live, prepare
+from control.walls.privileges import OF_CRADLE, keep_capabilities
 from delivery.wire import Hangup, Wire
 
 
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     # Those who end the daemon from a terminal mean the supervisor, which sees to the rest.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     prepare()
+    keep_capabilities(OF_CRADLE)
     gc.freeze()
     with closing(Wire(socket.socket(fileno=int(descriptor)))) as control, suppress(Hangup):
         while True:

@@ -31,7 +31,7 @@ from control.separated.household import Household
 from control.separated.premises import hand_over_spool
 from control.separated.tables import TableWatch
 from control.start import Start, StartError, control_socket, first_generation, prepare_drop, spool_refused
-from control.walls.privileges import Capability, keep_capabilities
+from control.walls.privileges import OF_SUPERVISOR, keep_capabilities
 from spool.channel import CallFailed, ChannelClosed, Descriptors, Offer
 from spool.errors import SpoolError
 
@@ -54,7 +54,7 @@ async def serve(start: Start, ready: Callable[[], None]) -> None:
     try:
         users = accounts()
         # Before there are threads.
-        keep_capabilities(list(Capability))
+        keep_capabilities(OF_SUPERVISOR)
         await anyio.to_thread.run_sync(hand_over_spool, places, users[Role.QUEUE])
     except AccountMissing as error:
         raise StartError(str(error)) from error

@@ -33,13 +33,12 @@ _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 _MAX_CAPABILITY: Final = 63
 #: NOROOT (uid 0 gives no capability), no KEEP_CAPS and NO_CAP_AMBIENT_RAISE, each locked.
 _SECUREBITS: Final = 1 | 2 | 32 | 64 | 128
-_SETPCAP: Final = 8
 
 _NOBODY_ELSE: Final = 0o077
 
 
 class Capability(enum.IntEnum):
-    """Those that the supervisor has a use for; capabilities(7)."""
+    """Those that processes of root's have a use for; capabilities(7)."""
 
     #: Mailboxes and the spool's folder are handed to their users.
     CHOWN = 0
@@ -55,8 +54,16 @@ class Capability(enum.IntEnum):
     SETGID = 6
     #: Children become users.
     SETUID = 7
+    #: Children give up what programs could get.
+    SETPCAP = 8
     #: Port 25.
     NET_BIND_SERVICE = 10
+
+
+#: What the supervisor does with files, sockets and processes.
+OF_SUPERVISOR: Final = frozenset(Capability) - {Capability.SETPCAP}
+#: To fork a role, whose walls are raised while it is root.
+OF_CRADLE: Final = frozenset({Capability.SETUID, Capability.SETGID, Capability.SETPCAP, Capability.DAC_READ_SEARCH})
 
 
 class Person(Protocol):
@@ -122,7 +129,7 @@ def effective_set() -> int:
 
 def _forget_capabilities_of_programs() -> None:
     """Who may not do that has none to forget; that no program gains any is the part of PR_SET_NO_NEW_PRIVS then."""
-    if not effective_set() & 1 << _SETPCAP:
+    if not effective_set() & 1 << Capability.SETPCAP:
         return
     prctl(_PR_SET_SECUREBITS, _SECUREBITS)
     for number in bounding_set():

@@ -14,7 +14,7 @@ import pytest
 
 from control.separated.accounts import USERS, Role
 from control.walls.landlock import landlock_version
-from control.walls.privileges import Capability
+from control.walls.privileges import OF_CRADLE, OF_SUPERVISOR, bounding_set
 from control.walls.seccomp import has_seccomp
 from tests.tools.daemon import Daemon, wait_for
 from tests.tools.folders import public_folder
@@ -81,6 +81,17 @@ def processes(daemon: Daemon) -> dict[str, dict[str, str]]:
     return found
 
 
+def program_of(daemon: Daemon, module: str) -> dict[str, str]:
+    """The status of root's process that was started as this module."""
+    assert daemon.process is not None
+    return next(
+        status
+        for pid in family(daemon.process.pid)
+        if module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        and (status := status_of(pid))["Uid"].split()[1] == "0"
+    )
+
+
 def status_of(pid: int) -> dict[str, str]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
@@ -99,7 +110,22 @@ def test_every_role_of_a_daemon_is_walled_in(daemon: Daemon) -> None:
 
 def test_the_supervisor_keeps_of_its_rights_only_those_that_it_needs(daemon: Daemon) -> None:
     status = processes(daemon)["supervisor"]
-    assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == sum(1 << one for one in Capability)
+    assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == sum(1 << one for one in OF_SUPERVISOR)
+
+
+def test_the_process_that_forks_the_roles_keeps_less(daemon: Daemon) -> None:
+    status = program_of(daemon, "control.separated.cradle")
+    assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == sum(1 << one for one in OF_CRADLE)
+
+
+def test_the_setuid_programs_of_users_get_what_they_expect(daemon: Daemon) -> None:
+    with smtplib.SMTP("127.0.0.1", daemon.port) as client:
+        client.sendmail("a@example.org", ["somebody@box.example.net"], b"Subject: agent\r\n\r\nx\r\n")
+    mailbox = daemon.root / "var/mail" / USER
+    wait_for(lambda: mailbox.exists() and b"Subject: agent" in mailbox.read_bytes(), "the mail")
+    status = program_of(daemon, "delivery.nursery")
+    assert int(status["CapBnd"], 16) == sum(1 << one for one in bounding_set())
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("0", "0")
 
 
 def test_the_status_shows_which_walls_stand(daemon: Daemon) -> None:
