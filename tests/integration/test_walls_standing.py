@@ -69,15 +69,15 @@ def family(pid: int) -> Iterator[int]:
             yield from family(int(child))
 
 
-def processes(daemon: Daemon) -> dict[str, dict[str, str]]:
-    """The status of each role's process, and of the supervisor's."""
+def processes(daemon: Daemon) -> dict[str, list[dict[str, str]]]:
+    """The status of each process that is not root's, by its user."""
     assert daemon.process is not None
-    users = {pwd.getpwnam(user).pw_uid: role.value for role, user in USERS.items()}
-    found = {"supervisor": status_of(daemon.process.pid)}
+    users = {pwd.getpwnam(user).pw_uid: user for user in USERS.values()}
+    found: dict[str, list[dict[str, str]]] = {user: [] for user in users.values()}
     for pid in family(daemon.process.pid):
         uid = os.stat(f"/proc/{pid}").st_uid
         if uid in users:
-            found[users[uid]] = status_of(pid)
+            found[users[uid]].append(status_of(pid))
     return found
 
 
@@ -99,17 +99,19 @@ def status_of(pid: int) -> dict[str, str]:
 
 def test_every_role_of_a_daemon_is_walled_in(daemon: Daemon) -> None:
     found = processes(daemon)
-    assert set(found) == {"supervisor", *(role.value for role in Role)}
+    assert sorted(user for user, statuses in found.items() for _ in statuses) == sorted(USERS.values())
+    for user, statuses in found.items():
+        for status in statuses:
+            assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2"), user
+            assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}, user
+            assert status["Groups"].split() == [], user
     for role in Role:
-        status = found[role.value]
-        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2"), role
-        assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}, role
-        assert status["Groups"].split() == [], role
         assert f"{role.value}: no privileges, Landlock {landlock_version()}, " in daemon.log
 
 
 def test_the_supervisor_keeps_of_its_rights_only_those_that_it_needs(daemon: Daemon) -> None:
-    status = processes(daemon)["supervisor"]
+    assert daemon.process is not None
+    status = status_of(daemon.process.pid)
     assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == sum(1 << one for one in OF_SUPERVISOR)
 
 
@@ -135,11 +137,13 @@ def test_the_status_shows_which_walls_stand(daemon: Daemon) -> None:
 
 
 def test_nobody_but_root_looks_into_a_process_of_the_daemon(daemon: Daemon) -> None:
-    for role, user in USERS.items():
-        pid = processes(daemon)[role.value]["Pid"]
-        done = subprocess.run(["/bin/ls", f"/proc/{pid}/fd"], user=user, group=user, extra_groups=[], check=False,
-                              capture_output=True)  # fmt: skip
-        assert b"Permission denied" in done.stderr, role
+    for user, statuses in processes(daemon).items():
+        for status in statuses:
+            done = subprocess.run(
+                ["/bin/ls", f"/proc/{status['Pid']}/fd"],
+                user=user, group=user, extra_groups=[], check=False, capture_output=True,
+            )  # fmt: skip
+            assert b"Permission denied" in done.stderr, user
 
 
 def test_mail_goes_through_the_walls_by_a_database_in_a_folder_of_its_own(daemon: Daemon) -> None:
