@@ -37,6 +37,7 @@ _X86_64: Final = {
     "setdomainname": 171, "sethostname": 170, "setns": 308, "settimeofday": 164, "socket": 41, "swapoff": 168,
     "swapon": 167, "syslog": 103, "tgkill": 234, "tkill": 200, "umount2": 166, "unshare": 272, "uselib": 134,
     "userfaultfd": 323, "vfork": 58, "vhangup": 153, "vmsplice": 278,
+    "setsockopt": 54, "shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240,
 }  # fmt: skip
 
 _AARCH64: Final = {
@@ -51,7 +52,7 @@ _AARCH64: Final = {
     "rt_tgsigqueueinfo": 240, "sendmmsg": 269, "sendmsg": 211, "sendto": 206, "setdomainname": 162,
     "sethostname": 161, "setns": 268, "settimeofday": 170, "socket": 198, "swapoff": 225, "swapon": 224,
     "syslog": 116, "tgkill": 131, "tkill": 130, "umount2": 39, "unshare": 97, "userfaultfd": 282, "vhangup": 58,
-    "vmsplice": 75,
+    "vmsplice": 75, "setsockopt": 208, "shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180,
 }  # fmt: skip
 
 #: The numbers of system calls by name, for each machine that is known. One that is not in it does not exist there.

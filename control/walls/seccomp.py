@@ -29,7 +29,7 @@ _PR_SET_SECCOMP: Final = 22
 _MODE_FILTER: Final = 2
 
 #: What nobody of ours does, in groups: programs, other processes, file systems and roots, the kernel, its keys, its clock,
-#: devices, memory, and what would bypass this filter.
+#: devices, memory, memory and queues that would be there after the process, and what would bypass this filter.
 _NEVER: Final = (
     *("execve", "execveat", "fork", "vfork", "uselib"),
     *("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "process_mrelease", "pidfd_getfd", "kcmp"),
@@ -42,6 +42,7 @@ _NEVER: Final = (
     *("keyctl", "add_key", "request_key"),
     *("settimeofday", "clock_settime", "adjtimex", "clock_adjtime"),
     *("iopl", "ioperm", "modify_ldt", "userfaultfd", "vmsplice", "mbind"),
+    *("shmget", "msgget", "semget", "mq_open"),
     *("io_uring_setup", "io_uring_enter", "io_uring_register"),
 )
 
@@ -52,6 +53,11 @@ _CLONE_THREAD: Final = 0x00010000
 _MSG_FASTOPEN: Final = 0x20000000
 #: The call that sends with flags, and where they are.
 _SENDING: Final = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}
+
+
+#: socket(7): programs that decide what a socket takes. At a listening one they would be there after the process, too.
+_FILTERS_OF_SOCKETS: Final = (26, 44, 50, 51, 52)
+_SOL_SOCKET: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,7 @@ def rules_of(ban: Ban, pid: int) -> list[Rule]:
     rules += [
         Rule("socket", (NoneOf(0, ban.families),) if ban.families else ()),
         Rule("socket", (OneOf(0, (socket.AF_NETLINK,)), NoneOf(2, (_NETLINK_ROUTE,)))),
+        Rule("setsockopt", (OneOf(1, (_SOL_SOCKET,)), OneOf(2, _FILTERS_OF_SOCKETS))),
         *(Rule(name) for name in ("connect", "bind", "listen") if getattr(ban, name)),
         # Its flags are in memory, where no filter sees them; the C library makes a thread by clone(2) then.
         Rule("clone3", error=errno.ENOSYS),

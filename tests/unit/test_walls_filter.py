@@ -125,6 +125,15 @@ def test_of_netlink_only_addresses_and_routes_are_left(machine: str) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
+def test_no_program_is_left_at_a_socket_that_outlives_the_process(machine: str) -> None:
+    attach_filter, lock_filter = 26, 44
+    for option in (attach_filter, lock_filter):
+        assert outcome(CLOSED, machine, "setsockopt", 3, socket.SOL_SOCKET, option) == "EPERM"
+        assert outcome(CLOSED, machine, "setsockopt", 3, socket.IPPROTO_TCP, option) == "allowed"
+    assert outcome(CLOSED, machine, "setsockopt", 3, socket.SOL_SOCKET, socket.SO_REUSEADDR) == "allowed"
+
+
+@pytest.mark.parametrize("machine", MACHINES)
 def test_what_a_ban_does_not_name_is_allowed(machine: str) -> None:
     assert outcome(Ban(connect=False), machine, "connect") == "allowed"
     assert outcome(Ban(bind=False), machine, "bind") == "allowed"
