@@ -179,12 +179,12 @@ INJECTED = b"type: mda\nmda-exec: touch /tmp/canary-8794\nmda-user: root\n"
 def test_cve_2020_8794_no_reply_becomes_a_part_of_an_envelope(house: Besieged, words: bytes) -> None:
     house.sink.on("RCPT", Act(words, cut=True), containing="envelope@")
     with Stranger(house.daemon.port) as client:
-        client.begin("envelope@onward.example", sender="")
+        client.begin("envelope@onward.example", sender="ann@onward.example")
         assert client.ask("Subject: x\r\n\r\nx\r\n.").startswith("250 ")
     wait_for(lambda: not house.sink.act_at("RCPT", "envelope@").reply, "the reply to be said")
-    wait_for(lambda: all(row["attempts"] for row in house.daemon.queue()), "the attempt to be recorded")
+    wait_for(lambda: all(row["error"] for row in house.daemon.queue()), "the attempt to be recorded")
     for row in house.daemon.queue():
-        assert row["recipient"] == "envelope@onward.example"
+        assert row["recipient"] in ("envelope@onward.example", "ann@onward.example")
         assert row["action"] == "onward"
         assert "\n" not in row["error"]
         assert "\r" not in row["error"]
@@ -201,7 +201,7 @@ def test_cve_2020_8793_nobody_else_s_file_is_read_out_of_the_drop(house: Besiege
     start = first_lines(b"MAIL FROM:<ann@onward.example>", [b"RCPT TO:<bob@onward.example>"])
     # Even one that would be a message.
     content = start + b"Subject: a secret of root\r\n\r\nx\r\n"
-    secret.write_bytes(content + last_line(len(content), zlib.crc32(content[len(start) :], 0)))
+    secret.write_bytes(content + last_line(len(content), zlib.crc32(content)))
     os.link(secret, drop / ("a" * 24))
     (drop / ("b" * 24)).symlink_to(secret)
     os.mkfifo(drop / ("c" * 24))
