@@ -58,7 +58,7 @@ EX_NO_COMMAND: Final = 255
 _USAGE: Final = "usage: smtpctl [--json] [--root directory] command [argument ...]"
 #: Options of every command; those of ``explain`` alone stand in `control.asking`.
 _COMMON_OPTIONS: Final = ("json", "root=")
-LONG_OPTIONS: Final = [*_COMMON_OPTIONS, *EXPLAIN_LONG, *CHOOSING, *COUNTING, "repair", "remove"]
+LONG_OPTIONS: Final = [*_COMMON_OPTIONS, *EXPLAIN_LONG, *CHOOSING, *COUNTING, "repair", "remove", "scram"]
 _MAILQ_USAGE: Final = "usage: mailq [-j] [--root directory]"
 
 
@@ -312,11 +312,13 @@ def _pause_whole_lane(paused: bool) -> Action:
 
 
 def _encrypt(desk: Desk, arguments: tuple[str, ...]) -> int:
+    from policy import scram
     from policy.credentials import encrypt
 
+    is_scram = any(name == "--scram" for name, _ in desk.options)
     for password in arguments or (line.rstrip("\n") for line in sys.stdin):
         try:
-            print(encrypt(password))
+            print(scram.make(password) if is_scram else encrypt(password))
         except ValueError as error:
             raise ControlError(str(error)) from error
     return os.EX_OK
@@ -390,6 +392,7 @@ _CHOICES: Final = [option.rstrip("=") for option in CHOOSING]
 #: The options that not every command has.
 OPTIONS: Final[Mapping[Action, Sequence[str]]] = {
     _explain: [option.rstrip("=") for option in (*EXPLAIN_LONG, *EXPLAIN_SHORT.replace(":", ""))],
+    _encrypt: ["scram"],
     _verify: ["repair"],
     _export: [*_CHOICES, "remove"],
     _show_queue: [*_CHOICES, *(option.rstrip("=") for option in COUNTING)],

@@ -1,14 +1,16 @@
 """AUTH inside an SMTP session: aiosmtpd's framing of the mechanisms, around our own wire and our own judgement.
 
 aiosmtpd's ``auth_LOGIN`` asks for the two answers; PLAIN is read here, because aiosmtpd ignores whom the client wants to act
-as. Both only collect: `Authentication.smtp_AUTH` has the password checked.
+as. Both only collect, as SCRAM-SHA-256 does: `Authentication.smtp_AUTH` has it judged.
 
 Guarantees: nothing of the dialogue is ever logged but the login's name. A wrong password and an unknown login get the
-same answer, after the same delay, which grows with each failure. AUTH exists inside TLS only.
+same answer, the same time after they were given, which grows with each failure. AUTH exists inside TLS only. Who guesses is
+slowed down (`ingress.guesses`). The line of the log that tells of a login is one that fail2ban's filter in ``packaging``
+reads: whatever a client calls itself, the address in it is the client's.
 
 Failure: replies; after a few failed logins the session ends.
 
-RFC 4954 (AUTH), RFC 4616 (PLAIN).
+RFC 4954 (AUTH), RFC 4616 (PLAIN), RFC 7677 (SCRAM-SHA-256).
 """
 
 # ruff: noqa: N802 -- a verb's method has the verb's name, as aiosmtpd does it
@@ -19,7 +21,8 @@ import binascii
 import dataclasses
 import logging
 from base64 import b64decode, b64encode
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import anyio
 from aiosmtpd.smtp import MISSING, AuthResult, LoginPassword
@@ -27,13 +30,27 @@ from aiosmtpd.smtp import MISSING, AuthResult, LoginPassword
 from ingress import replies
 from ingress.dialogue import Arrived, Service
 from ingress.logline import quoted
+from ingress.scram import Exchange, ScramSyntax, read_first
 from ingress.screened import Screened
+from ingress.wire import End
 from policy.errors import TableUnavailable
 from policy.filters import Phase
 from spool.message import Client
 from spool.reply import Reply
 
 log = logging.getLogger(__name__)
+
+
+_SCRAM: Final = "SCRAM-SHA-256"
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """What came of a SCRAM exchange."""
+
+    login: str
+    #: The server's own proof for a client that knows the password; None for another.
+    signature: str | None
 
 
 class Authentication(Screened):
@@ -52,6 +69,13 @@ class Authentication(Screened):
         return self.service.logins is not None and bool(self.tls) and not self.client.login
 
     @property
+    def offered_mechanisms(self) -> list[str]:
+        """What clients may choose from, the best first."""
+        assert self.service.logins is not None
+        names = sorted(self.mechanisms, reverse=True)
+        return names if self.service.logins.holds_verifiers() else [name for name in names if name != _SCRAM]
+
+    @property
     def _asks_for_login(self) -> bool:
         """Whether the filters of this phase can be asked only when it is known who logs in."""
         return any(each.question.what == "auth" for each in self.service.filters.get(Phase.AUTH, ()))
@@ -64,15 +88,20 @@ class Authentication(Screened):
             self.refuse(refusal)
             return
         self.command = f"AUTH {words[0].upper()} (...)"
+        if self.service.guesses.is_barred(self.client.address, self.limits):
+            self._log("refused", "")
+            self.refuse(replies.TOO_MANY_GUESSES)
+            self.end = self.end or End.CLOSED
+            return
         if not self._asks_for_login and await self.is_screened_off(Phase.AUTH):
             return
         self.authenticating = True
         try:
             result: AuthResult = await getattr(self, self.mechanisms[words[0].upper()])(self, words)
+            if self.end is None and isinstance(result.auth_data, LoginPassword | _Proof):
+                await self._judge(result.auth_data)
         finally:
             self.authenticating = False
-        if isinstance(result.auth_data, LoginPassword) and self.end is None:
-            await self._judge(result.auth_data)
 
     async def auth_PLAIN(self, _: Any, args: list[str]) -> AuthResult:
         """One answer: whom to act as, who, and the password, with NUL between them."""
@@ -85,6 +114,26 @@ class Authentication(Screened):
             self.refuse(replies.AUTH_SYNTAX)
             return AuthResult(success=False)
         return self._authenticate("PLAIN", LoginPassword(parts[1], parts[2]))
+
+    async def auth_SCRAM__SHA__256(self, _: Any, args: list[str]) -> AuthResult:
+        """Two answers: who, and the proof that the password is known."""
+        assert self.service.logins is not None
+        answer = self._decode(args[1]) if len(args) == 2 else await self.challenge_auth(b"")
+        if answer is MISSING:
+            return AuthResult(success=False)
+        login = ""
+        try:
+            client = read_first(answer)
+            login = client.login
+            exchange = Exchange.begin(client, await self.service.logins.verifier(login))
+            answer = await self.challenge_auth(exchange.challenge)
+            if answer is not MISSING:
+                return AuthResult(success=True, auth_data=_Proof(login, exchange.judge(answer)))
+        except ScramSyntax:
+            self.refuse(replies.AUTH_SYNTAX)
+        except TableUnavailable as error:
+            self._has_trouble(login, error)
+        return AuthResult(success=False)
 
     async def challenge_auth(
         self, challenge: str | bytes, encode_to_b64: bool = True, log_client_response: bool = False
@@ -106,7 +155,7 @@ class Authentication(Screened):
             return replies.NOT_NOW
         if not words:
             return replies.NO_MECHANISM
-        if words[0].upper() not in self.mechanisms:
+        if words[0].upper() not in self.offered_mechanisms:
             return replies.UNKNOWN_MECHANISM
         return replies.AUTH_SYNTAX if len(words) > 2 else None
 
@@ -124,22 +173,39 @@ class Authentication(Screened):
     def _authenticate(self, mechanism: str, auth_data: Any) -> AuthResult:
         return AuthResult(success=True, auth_data=auth_data)
 
-    async def _judge(self, answer: LoginPassword) -> None:
-        login = answer.login.decode(errors="replace")
+    async def _judge(self, answer: LoginPassword | _Proof) -> None:
+        login = answer.login if isinstance(answer, _Proof) else answer.login.decode(errors="replace")
+        guesses, address = self.service.guesses, self.client.address
+        await self.flush()
+        await anyio.sleep(guesses.begin(login, address, self.limits))
+        begin = self.loop.time()
         try:
-            is_right = await self._check(login, answer.password.decode(errors="surrogateescape"))
+            is_right = await self._is_right(login, answer)
         except TableUnavailable as error:
-            log.warning("%s smtp table-unavailable reason=%s", self.id, quoted(error))
-            self._log("tempfail", login)
-            self.refuse(replies.AUTH_TROUBLE)
+            guesses.take_back(login, address, self.limits)
+            self._has_trouble(login, error)
             return
         self._log("ok" if is_right else "permfail", login)
         if is_right:
-            await self._let_in(login)
+            guesses.take_back(login, address, self.limits)
+            await self._let_in(login, answer)
         else:
-            await self._fail()
+            await self._fail(begin)
 
-    async def _let_in(self, login: str) -> None:
+    def _has_trouble(self, login: str, error: TableUnavailable) -> None:
+        log.warning("%s smtp table-unavailable reason=%s", self.id, quoted(error))
+        self._log("tempfail", login)
+        self.refuse(replies.AUTH_TROUBLE)
+
+    async def _let_in(self, login: str, answer: LoginPassword | _Proof) -> None:
+        # The client may want to know whom it talks to, and says nothing to it (RFC 4954 4).
+        if isinstance(answer, _Proof):
+            heard = await self.challenge_auth(answer.signature or "")
+            if heard is MISSING:
+                return
+            if heard:
+                self.refuse(replies.AUTH_SYNTAX)
+                return
         self.client = dataclasses.replace(self.client, login=login)
         self.bear_fruit()
         if self._asks_for_login and await self.is_screened_off(Phase.AUTH):
@@ -147,14 +213,18 @@ class Authentication(Screened):
         else:
             self.reply(replies.AUTHENTICATED)
 
-    async def _check(self, login: str, password: str) -> bool:
+    async def _is_right(self, login: str, answer: LoginPassword | _Proof) -> bool:
+        if isinstance(answer, _Proof):
+            return answer.signature is not None
         assert self.service.logins is not None
+        password = answer.password.decode(errors="surrogateescape")
         return await self.service.logins.check(login, password, self.client.address)
 
-    async def _fail(self) -> None:
+    async def _fail(self, begin: float) -> None:
+        """Answer at a moment that does not depend on why it failed."""
         self._failures += 1
-        await self.flush()
-        await anyio.sleep(self._failures * self.limits.login_delay)
+        left = begin + self._failures * self.limits.login_delay - self.loop.time()
+        await anyio.sleep(max(0.0, left))
         self.refuse(replies.AUTH_FAILED)
         if self._failures >= self.limits.failed_logins:
             self.dismiss(replies.TOO_MANY_ERRORS)

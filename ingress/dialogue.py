@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from ingress import replies
+from ingress.guesses import Guesses
 from ingress.limits import Limits
 from ingress.logline import quoted
 from ingress.names import UNCERTAIN, Names, PeerName
@@ -63,6 +64,8 @@ class Service:
     #: None where the listener offers no TLS.
     tls: ssl.SSLContext | None = None
     filters: Filters = field(default_factory=dict)
+    #: Shared by all listeners.
+    guesses: Guesses = field(default_factory=Guesses)
 
 
 #: Is told of each session when its client is there, and sees to it that it is served.

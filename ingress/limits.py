@@ -87,8 +87,20 @@ class Limits:
     refused_recipients: int = 100
     #: Failed logins in one session.
     failed_logins: int = 3
-    #: Seconds that the answer to a failed login is held back, times the failures so far.
+    #: Seconds from the beginning of a login to the answer that it failed, times the failures of the session so far: longer
+    #: than a check takes, so that the time does not tell why it failed.
     login_delay: float = 1.0
+    #: Failed logins of an address or an account that slow nobody: people mistype, and telephones have old passwords.
+    login_slips: float = 5.0
+    #: How often `login_delay` an attempt is held back at most, once there were more: clients wait for thirty seconds.
+    login_delays: float = 8.0
+    #: Failed logins of one address (IPv6: one /64) from which on it is not listened to. An office behind one address with a
+    #: few such telephones stays below it.
+    address_failures: float = 60.0
+    #: Seconds in which half of these failures are forgotten: an address then has some 2,000 guesses a day at most.
+    failures_fade: float = 1800.0
+    #: Addresses, and accounts, whose failures are remembered, at some 200 octets each.
+    failures_kept: int = 20_000
 
     #: Octets read ahead of what the session has dealt with; beyond this the kernel holds the client back.
     input_buffer: int = 64 * 1024

@@ -34,6 +34,7 @@ from ingress.arrivals import Arrivals
 from ingress.dialogue import Dialogue, Service
 from ingress.ebb import Ebb
 from ingress.errors import ListenError
+from ingress.guesses import Guesses
 from ingress.headers import is_loopback
 from ingress.limits import Limits
 from ingress.logline import quoted
@@ -171,6 +172,7 @@ class Ingress:
         self._names = names or Names()
         self._hashing = anyio.CapacityLimiter(MAX_HASHING)
         self._system = system or NoLogins()
+        self._guesses = Guesses()
         self._services: dict[Place, Service] = {}
         self._servers: dict[Place, asyncio.Server | ProxiedServer] = {}
         self._sessions: set[Dialogue] = set()
@@ -248,7 +250,8 @@ class Ingress:
         host = listener.hostname or self._house.config().server_name
         filters = by_phase(listener.filters)
         logins = self._logins(listener)
-        return Service(self._house, listener, host, self._limits, logins, self._names, opening.tls, filters)
+        around = (logins, self._names, opening.tls, filters, self._guesses)
+        return Service(self._house, listener, host, self._limits, *around)
 
     def _logins(self, listener: Listener) -> Authenticator | None:
         if listener.auth is Auth.NONE:

@@ -83,6 +83,7 @@ UNKNOWN_MECHANISM: Final = Reply(504, "5.5.4", "Security features not supported:
 AUTH_SYNTAX: Final = Reply(501, "5.5.2", "Syntax error: Syntax error")
 AUTH_ABORTED: Final = Reply(501, "5.7.0", "Authentication aborted")
 AUTH_FAILED: Final = Reply(535, "5.7.8", "Authentication failed")
+TOO_MANY_GUESSES: Final = Reply(421, "4.7.0", "Too many failed logins from your address, try again later")
 AUTH_TROUBLE: Final = Reply(454, "4.7.0", "Temporary authentication failure")
 
 # -- MAIL and RCPT ----------------------------------------------------------------------------------------------------

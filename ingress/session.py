@@ -300,7 +300,7 @@ class Session(Authentication):
         if self.service.tls is not None and not self.tls:
             offers.append("STARTTLS")
         if self.offers_auth:
-            offers.append("AUTH " + " ".join(sorted(self.mechanisms, reverse=True)))
+            offers.append("AUTH " + " ".join(self.offered_mechanisms))
         return offers
 
     def _origin(self, smtputf8: bool) -> Origin:

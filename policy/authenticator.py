@@ -13,10 +13,12 @@ import socket
 from typing import Final, Protocol
 
 import anyio
+import anyio.to_thread
 
-from policy.credentials import authenticate
+from policy.credentials import authenticate, holds_verifiers, verifier_of
 from policy.errors import TableUnavailable
 from policy.login_frames import MAX_ANSWER, TICKET, Question, Verdict, read_answer
+from policy.scram import Verifier
 from policy.tables.table import Table
 
 #: Questions to PAM at once: as many as the helper works at; the others wait here, where nothing of theirs is held up.
@@ -31,6 +33,12 @@ class Authenticator(Protocol):
     async def check(self, login: str, password: str, address: str) -> bool:
         """Whether that is the password of ``login``, for a client at ``address``. Raises `TableUnavailable`."""
 
+    def holds_verifiers(self) -> bool:
+        """Whether clients can prove that they know the password, by SCRAM. Never raises."""
+
+    async def verifier(self, login: str) -> Verifier:
+        """What ``login`` proves it by; for one that does not exist, one that nothing proves. Raises `TableUnavailable`."""
+
 
 class TableLogins:
     """Those of a table of logins and hashes."""
@@ -43,8 +51,31 @@ class TableLogins:
         """See `Authenticator`."""
         return await authenticate(self.table, login, password, self._limiter)
 
+    def holds_verifiers(self) -> bool:
+        """See `Authenticator`."""
+        try:
+            return holds_verifiers(self.table)
+        except TableUnavailable:
+            return False
 
-class SystemLogins:
+    async def verifier(self, login: str) -> Verifier:
+        """See `Authenticator`."""
+        return await anyio.to_thread.run_sync(verifier_of, self.table, login, limiter=self._limiter)
+
+
+class _WithoutVerifiers:
+    """PAM wants the password itself."""
+
+    def holds_verifiers(self) -> bool:
+        """See `Authenticator`."""
+        return False
+
+    async def verifier(self, login: str) -> Verifier:
+        """See `Authenticator`."""
+        raise TableUnavailable("there are no SCRAM verifiers of the system's users")
+
+
+class SystemLogins(_WithoutVerifiers):
     """Those of the system's users; PAM is asked through ``end`` of the helper (`control.pam`)."""
 
     def __init__(self, end: socket.socket, patience: float = PATIENCE) -> None:
@@ -107,7 +138,7 @@ class SystemLogins:
                 answer.set_result(Verdict.TROUBLE)
 
 
-class NoLogins:
+class NoLogins(_WithoutVerifiers):
     """For a place where nobody knows the system's passwords."""
 
     async def check(self, login: str, password: str, address: str) -> bool:

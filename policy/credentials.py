@@ -1,7 +1,7 @@
 """Passwords of people who log in: verified against a table of hashes, and made for it.
 
 The system's crypt(3) knows what its administrators' hashes are made of (yescrypt on Debian); what it does not know, libpass
-may.
+may. A table may hold SCRAM verifiers (`policy.scram`) in place of hashes.
 
 Guarantees: a login that does not exist takes as long as one that does and has a wrong password; hashes are compared in
 constant time. A password is in no message.
@@ -16,12 +16,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import hmac
+import itertools
 import secrets
 from typing import Final, Protocol, cast
 
 import anyio
 import anyio.to_thread
 
+from policy import scram
 from policy.errors import TableUnavailable
 from policy.tables.table import Table
 
@@ -36,6 +38,8 @@ _LIBRARIES: Final = ("libcrypt.so.1", "libcrypt.so.2", None)
 _DATA_OCTETS: Final = 1 << 18
 #: Room for a setting; libxcrypt's CRYPT_GENSALT_OUTPUT_SIZE is 192.
 _SETTING_OCTETS: Final = 1 << 10
+#: Entries that tell what a table is made of.
+_LOOKED_AT: Final = 64
 #: What a hash has at least; shorter values are slips.
 _MIN_HASH: Final = 3
 _YESCRYPT: Final = b"$y$"
@@ -62,6 +66,9 @@ def verify(password: str, hashed: str) -> bool:
     octets = password.encode(errors="surrogateescape")
     if len(octets) > MAX_PASSWORD_OCTETS or b"\0" in octets or not hashed.isascii():
         return False
+    if scram.is_verifier(hashed):
+        verifier = scram.read(hashed)
+        return verifier is not None and verifier.fits(password)
     computed = _crypt(octets, hashed.encode())
     if computed is not None:
         return hmac.compare_digest(computed, hashed.encode())
@@ -70,6 +77,29 @@ def verify(password: str, hashed: str) -> bool:
     except ValueError:
         # Not a hash, or one of a kind that nobody here knows.
         return False
+
+
+def holds_verifiers(table: Table) -> bool:
+    """Whether the table is one of SCRAM verifiers: its first entries tell. Raises `TableUnavailable`.
+
+    Clients that could prove a password try nothing else, so that they are offered to where everybody has a verifier.
+    """
+    values = [table.lookup(key) or "" for key in itertools.islice(table.keys(), _LOOKED_AT)]
+    return bool(values) and all(scram.is_verifier(_after_name(value)) for value in values)
+
+
+def verifier_of(table: Table, login: str) -> scram.Verifier:
+    """The SCRAM verifier of ``login``; one that nothing proves when it has none. Raises `TableUnavailable`."""
+    if table.is_stale:
+        table.refresh()
+    key = next(iter(table.keys()), "")
+    somebody = _after_name(table.lookup(key) or "")
+    like = scram.read(somebody) or scram.Verifier(scram.ITERATIONS, bytes(16), b"", b"")
+    # The key is as lasting as the first user's password, and as secret.
+    nobody = scram.made_up(login.lower(), like, somebody.encode())
+    stored = table.lookup(login)
+    found = scram.read(_hash_part(table, login, stored)) if stored is not None else None
+    return found or nobody
 
 
 def encrypt(password: str) -> str:
@@ -83,17 +113,22 @@ def encrypt(password: str) -> str:
 
 
 def _hash_part(table: Table, login: str, stored: str) -> str:
-    hashed = stored.partition(":")[2] or stored
-    if len(hashed) < _MIN_HASH:
+    hashed = _after_name(stored)
+    if len(hashed) < _MIN_HASH or (scram.is_verifier(hashed) and scram.read(hashed) is None):
         raise TableUnavailable(f'table {table.name}: the value of "{login}" is no password hash')
     return hashed
+
+
+def _after_name(stored: str) -> str:
+    """The hash of ``user:hash``. A verifier has colons of its own."""
+    return stored if scram.is_verifier(stored) else stored.partition(":")[2] or stored
 
 
 def _hash_of_anybody(table: Table) -> str:
     # Of the kind that the table's own users have, so that the time tells nothing.
     somebody = next(iter(table.keys()), "")
     stored = table.lookup(somebody) or ""
-    return stored.partition(":")[2] or stored or _hash_of_nobody()
+    return _after_name(stored) or _hash_of_nobody()
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from dataclasses import replace
 
 import anyio
 from anyio.abc import TaskGroup
@@ -57,10 +58,13 @@ class IngressProcess:
             self._drop = RemoteDrop(sockets.pop(0))
             self._logins = SystemLogins(sockets.pop(0))
         self._generation = generation
-        if not is_reload:
-            return
-        self._openings = _openings(generation.counters, sockets)
-        if self._role is not None:
+        if is_reload:
+            self._openings = _openings(generation.counters, sockets)
+        else:
+            # Their tables are others now; the sockets and the certificates stay.
+            listeners = {one.place: one.listener for one in generation.counters}
+            self._openings = [replace(one, listener=listeners.get(one.place, one.listener)) for one in self._openings]
+        if self._role is not None and (is_reload or self._role.listening):
             await self._role.reopen(self._openings)
 
     async def talk(self, to: str, end: socket.socket) -> None:

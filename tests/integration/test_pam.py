@@ -10,9 +10,8 @@ import socket
 import ssl
 import sys
 import time
-from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -21,12 +20,14 @@ import pytest
 
 from control.pam.keeper import COMMAND, PamKeeper
 from policy.authenticator import MAX_QUESTIONS, NoLogins, SystemLogins
+from policy.credentials import encrypt
 from policy.errors import TableUnavailable
 from policy.login_frames import TICKET, Question
 from policy.pki import selfsigned
 from tests.tools.account import Account, throw_away_account
 from tests.tools.daemon import Daemon, wait_for
 from tests.tools.folders import public_folder
+from tests.tools.logins import plain
 
 pytestmark = [
     pytest.mark.anyio,
@@ -282,9 +283,9 @@ match from any for any action "inbox"
 """
 
 
-@as_root
-@pytest.mark.parametrize("one_process", [True, False], ids=["one process", "several"])
-def test_a_system_user_logs_in_to_the_daemon(account: Account, one_process: bool) -> None:
+@contextmanager
+def secure_daemon(configuration: str, one_process: bool, **tables: str) -> Iterator[Daemon]:
+    """One with a certificate and the service file."""
     with public_folder() as root:
         (root / "etc/pam.d").mkdir(parents=True)
         shutil.copy(SHIPPED, root / "etc/pam.d/smtpd")
@@ -292,17 +293,33 @@ def test_a_system_user_logs_in_to_the_daemon(account: Account, one_process: bool
         pki = selfsigned(str(root / "tls"), "box")
         Path(pki.cert).rename(root / "tls/box.crt")
         Path(pki.key).rename(root / "tls/box.key")
-        with Daemon(root, CONFIGURATION, one_process=one_process) as daemon:
-            trust = ssl.create_default_context(cafile=str(root / "tls/box.crt"))
-            trust.check_hostname = False
-            with smtplib.SMTP_SSL("127.0.0.1", daemon.port, context=trust, timeout=30) as client:
-                with pytest.raises(smtplib.SMTPAuthenticationError):
-                    client.login(account.name, "wrong")
-                client.ehlo()
-                assert client.docmd("AUTH PLAIN", plain(account.name, account.password))[0] == 235
-            wait_for(lambda: "result=ok" in daemon.log, "the login in the log")
-            assert account.password not in daemon.log
+        with Daemon(root, configuration, tables=tables, one_process=one_process) as daemon:
+            yield daemon
 
 
-def plain(login: str, password: str) -> str:
-    return b64encode(f"\0{login}\0{password}".encode()).decode()
+def says(daemon: Daemon, login: str, password: str) -> int:
+    """The code of the answer to a login."""
+    trust = ssl.create_default_context(cafile=str(daemon.root / "tls/box.crt"))
+    trust.check_hostname = False
+    with smtplib.SMTP_SSL("127.0.0.1", daemon.port, context=trust, timeout=30) as client:
+        client.ehlo()
+        return client.docmd(plain(login, password))[0]
+
+
+@as_root
+@pytest.mark.parametrize("one_process", [True, False], ids=["one process", "several"])
+def test_a_system_user_logs_in_to_the_daemon(account: Account, one_process: bool) -> None:
+    with secure_daemon(CONFIGURATION, one_process) as daemon:
+        assert says(daemon, account.name, "wrong") == 535
+        assert says(daemon, account.name, account.password) == 235
+        wait_for(lambda: "result=ok" in daemon.log, "the login in the log")
+        assert account.password not in daemon.log
+
+
+@as_root
+def test_a_password_that_has_changed_in_a_table_holds_in_the_process_that_cannot_read_it() -> None:
+    configuration = "table creds file:/etc/smtpd/creds\n" + CONFIGURATION.replace(" auth\n", " auth <creds>\n")
+    with secure_daemon(configuration, one_process=False, creds=f"ann {encrypt('old')}\n") as daemon:
+        assert says(daemon, "ann", "old") == 235
+        daemon.write("creds", f"ann {encrypt('new')}\n")
+        wait_for(lambda: says(daemon, "ann", "new") == 235, "the new password")

@@ -215,6 +215,13 @@ async def test_a_password_is_hashed_from_the_command_line_and_from_lines(tmp_pat
     assert verify("two", second)
 
 
+async def test_encrypt_makes_verifiers_for_scram(tmp_path: Path) -> None:
+    (made,) = (await output("smtpctl", tmp_path, "encrypt", "--scram", "secret")).splitlines()
+    assert made.startswith("SCRAM-SHA-256$")
+    assert verify("secret", made)
+    assert not verify("Secret", made)
+
+
 async def test_starting_loads_nothing_heavy() -> None:
     code = "import sys, control.smtpctl; print(*sys.modules)"
     loaded = (await anyio.run_process([sys.executable, "-c", code])).stdout.decode().split()

@@ -13,8 +13,8 @@ from tests.peers.machine import Machine
 
 #: What the tests in this folder start, as Debian's packages put it into the path.
 PROGRAMS = (
-    "cron", "dnsmasq", "dovecot", "ip", "msmtp", "nsenter", "openssl", "postfix", "procmail", "smtp-sink", "smtp-source",
-    "swaks", "systemd-analyze", "systemd-sysusers", "systemd-tmpfiles", "unshare",
+    "cron", "dnsmasq", "dovecot", "fail2ban-regex", "gsasl", "ip", "msmtp", "nsenter", "openssl", "postfix", "procmail",
+    "smtp-sink", "smtp-source", "swaks", "systemd-analyze", "systemd-sysusers", "systemd-tmpfiles", "unshare",
 )  # fmt: skip
 
 

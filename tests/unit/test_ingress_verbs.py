@@ -16,7 +16,11 @@ def test_no_verb_is_aiosmtpd_s_own() -> None:
 
 
 def test_only_login_is_asked_for_as_aiosmtpd_does() -> None:
-    assert Session.mechanisms == {"LOGIN": "auth_LOGIN", "PLAIN": "auth_PLAIN"}
+    assert Session.mechanisms == {
+        "LOGIN": "auth_LOGIN",
+        "PLAIN": "auth_PLAIN",
+        "SCRAM-SHA-256": "auth_SCRAM__SHA__256",
+    }
     assert "auth_LOGIN" not in vars(Session) | vars(Authentication)
 
 
