@@ -48,8 +48,9 @@ class StartError(Exception):
 
 
 def prepare_process() -> None:
-    """File modes and descriptors, for this process and those that it starts."""
+    """File modes, descriptors and no core dumps, in which passwords and keys would be: for all that come of this process."""
     os.umask(0o022)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS if most == resource.RLIM_INFINITY else min(DESCRIPTORS, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
