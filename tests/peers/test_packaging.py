@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from control.walls.privileges import Capability
 from tests.peers.machine import OVERLAID, VENV, Machine
 from tests.peers.spooler import Spooler
 
@@ -74,6 +75,11 @@ def test_sysusers_makes_four_users_without_login_or_home_and_tmpfiles_their_fold
     spool, drop = (tmp_path / "var/spool/smtpd").stat(), (tmp_path / "var/spool/smtpd/drop").stat()
     assert (spool.st_uid, stat.S_IMODE(spool.st_mode)) == (ids["_smtpq"], 0o711)
     assert (drop.st_uid, stat.S_IMODE(drop.st_mode)) == (0, 0o1733)
+
+
+def test_the_unit_leaves_the_supervisor_the_capabilities_that_it_keeps() -> None:
+    left = {name.removeprefix("CAP_") for name in unit_values("CapabilityBoundingSet")}
+    assert left >= {each.name for each in Capability}
 
 
 def test_the_daemon_delivers_with_the_rights_and_the_writable_folders_of_the_unit_alone(machine: Machine) -> None:
