@@ -28,7 +28,7 @@ from policy.config import Config
 from policy.errors import ConfigError
 from policy.explain import Explanation
 from policy.parser import load_config
-from policy.tables.passwd import SystemUsers
+from policy.tables.passwd import system_users
 from spool.intent import MboxIntent
 from spool.layout import Layout
 
@@ -52,7 +52,7 @@ def explain(layout: Layout, asked: Asking) -> bytes:
 
 async def _explain(layout: Layout, config: Config, question: Explain) -> Explanation:
     hands = hands_for(layout, _commit_nothing)
-    decide = partial(admit, users=SystemUsers(), forwards=UserForwards(hands))
+    decide = partial(admit, users=system_users(), forwards=UserForwards(hands))
     ways = Ways(layout, partial(Resolver.of_machine, layout))
     try:
         return await Explainer(lambda: config, decide, ways, running=False).explain(question)

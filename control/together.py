@@ -36,7 +36,7 @@ from ingress.dropdoor import DropFolder
 from policy.authenticator import SystemLogins
 from policy.config import Config
 from policy.pam_service import service_folder
-from policy.tables.passwd import SystemUsers
+from policy.tables.passwd import system_users
 from spool.errors import SpoolError
 from spool.layout import Layout
 from spool.listing import QueueReader
@@ -97,7 +97,7 @@ class Daemon:
         self._config = generation.config
         self._openings = generation.openings
         places = start.source.places
-        users = SystemUsers()
+        users = system_users()
         hands = hands_for(places, spool.commit_intents)
         forwards = UserForwards(hands)
         people = People(users, forwards, SystemLogins(pam.end))

@@ -9,18 +9,19 @@ RFC 5321 3.3, 3.4; reply texts as OpenSMTPD's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from anyio import create_task_group
 
 from policy.config import Config, Facts
+from policy.errors import TableUnavailable
 from policy.expand import MAX_DEPTH, expand
 from policy.forward import NO_FORWARDS, ForwardAnswer, Forwards, Pending
 from policy.route import lane_key, local_key
 from policy.tables.freshness import freshen
-from policy.tables.passwd import User, Users
+from policy.tables.passwd import Found, User, Users
 from policy.tables.sourced import SourcedTable
 from policy.tables.table import Table
 from policy.trail import FinalDestination, Refusal
@@ -29,6 +30,8 @@ from spool.lane import Lane
 from spool.message import NewEnvelope, Notify, Recipient
 from spool.reply import Reply
 from spool.settlement import shared
+
+_Item = TypeVar("_Item")
 
 #: So many .forward files of one recipient are asked for at once; a list of a hundred users is one RCPT, not a hundred.
 MAX_FETCHES: Final = 8
@@ -61,14 +64,15 @@ async def admit(
 ) -> Admitted | Refused:
     """Decide about ``recipient``."""
     await freshen(table for table in config.tables.values() if not _is_secret(table))
-    known = _Known(forwards)
-    # Each round brings the .forward of users who are a step further away than those of the round before.
-    for _round in range(MAX_DEPTH + 1):
+    known, people = _Known(forwards), _KnownUsers(users)
+    # Each round brings users, or the .forward of users, who are a step further away than those of the round before.
+    for _round in range(2 * (MAX_DEPTH + 1)):
         try:
-            found = expand(config, facts, users, recipient.address, known, watch)
+            found = expand(config, facts, people, recipient.address, known, watch)
         except Refusal as refusal:
             return Refused(refusal.reply, str(refusal))
         except Pending as pending:
+            await people.learn(pending.names)
             await known.learn(pending.users)
         else:
             several = len(found) > 1 and Notify.SUCCESS in recipient.notify and not facts.mail_from.is_null
@@ -98,14 +102,54 @@ class _Known:
 
     async def learn(self, users: Iterable[User]) -> None:
         """Fetch the .forward of ``users``."""
-        waiting = iter(users)
-        async with create_task_group() as group:
-            for _worker in range(MAX_FETCHES):
-                group.start_soon(self._work, waiting)
+        await _several_at_once(users, self._learn_one)
 
-    async def _work(self, waiting: Iterator[User]) -> None:
-        for user in waiting:
-            self._answers[user] = await self._forwards.fetch(user)
+    async def _learn_one(self, user: User) -> None:
+        self._answers[user] = await self._forwards.fetch(user)
+
+
+class _KnownUsers:
+    """What is known of users, all through one expansion."""
+
+    def __init__(self, users: Users) -> None:
+        self._users = users
+        self._answers: dict[str, Found | TableUnavailable] = {}
+
+    def known(self, name: str) -> Found | None:
+        """See `Users`."""
+        answer = self._answers.get(name) or self._users.known(name)
+        if isinstance(answer, TableUnavailable):
+            raise answer
+        if answer is not None:
+            self._answers[name] = answer
+        return answer
+
+    async def fetch(self, name: str) -> Found:
+        """See `Users`."""
+        return await self._users.fetch(name)
+
+    async def learn(self, names: Iterable[str]) -> None:
+        """Find out whose these are."""
+        await _several_at_once(names, self._learn_one)
+
+    async def _learn_one(self, name: str) -> None:
+        try:
+            self._answers[name] = await self._users.fetch(name)
+        except TableUnavailable as error:
+            # The expansion says it where it comes to this name.
+            self._answers[name] = error
+
+
+async def _several_at_once(items: Iterable[_Item], work: Callable[[_Item], Awaitable[None]]) -> None:
+    waiting = iter(items)
+
+    async def worker() -> None:
+        for item in waiting:
+            await work(item)
+
+    async with create_task_group() as group:
+        for _worker in range(MAX_FETCHES):
+            group.start_soon(worker)
 
 
 def _envelope(config: Config, facts: Facts, recipient: Recipient, final: FinalDestination) -> NewEnvelope:

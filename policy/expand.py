@@ -8,7 +8,7 @@ one recipient becomes at most `MAX_DESTINATIONS`. A destination that is reached 
 fails, the whole recipient is refused: nobody is told "yes" for a list of which a part is lost. It never waits: what it
 would have to wait for it names, all at once.
 
-Failure: `Refusal` with the reply; `TableUnavailable`; `Pending` when the .forward of users has to be fetched first.
+Failure: `Refusal` with the reply; `TableUnavailable`; `Pending` when users or their .forward have to be fetched first.
 
 smtpd.conf(5), aliases(5), forward(5) of OpenSMTPD.
 """
@@ -35,7 +35,7 @@ from policy.forward import (
 from policy.included import read_list
 from policy.lookup_order import alias_keys, virtual_keys, virtual_name_keys
 from policy.ruleset import match
-from policy.tables.passwd import User, Users
+from policy.tables.passwd import Found, User, Users
 from policy.tables.services import find_userinfo, split_tag
 from policy.tables.table import Table
 from policy.target import (
@@ -98,8 +98,8 @@ def expand(
     except TableUnavailable as error:
         watch.unavailable(expansion.at, error)
         raise
-    if expansion.lacking:
-        raise Pending(tuple(expansion.lacking))
+    if expansion.lacking or expansion.unasked:
+        raise Pending(tuple(expansion.lacking), tuple(expansion.unasked))
     if not expansion.found:
         raise expansion.refusal(_LIST_PROBLEM, expansion.at, "it expands to nothing")
     return tuple(expansion.found.values())
@@ -117,6 +117,8 @@ class _Expansion:
     seen: set[tuple[str, ...]] = field(default_factory=set)
     #: Users whose .forward is not known yet, in order.
     lacking: dict[User, None] = field(default_factory=dict)
+    #: Names of which it is not known yet whose they are, in order.
+    unasked: dict[str, None] = field(default_factory=dict)
     #: Where it is at the moment.
     at: Trail = field(default_factory=Trail)
 
@@ -181,6 +183,10 @@ class _Expansion:
 
     def _user(self, name: str, tag: str, context: _Context, trail: Trail) -> None:
         user = self._find(name, context.action.userbase, trail)
+        if user is None:
+            self.unasked[name] = None
+            self._check_size(trail)
+            return
         # Mail that another user receives for all is not this one's to forward.
         if trail.forwarded or context.action.user not in ("", name):
             targets: tuple[Target, ...] | None = ()
@@ -193,8 +199,12 @@ class _Expansion:
         elif targets is not None:
             self._deliver(Destination(context.address, name, tag), context, trail)
 
-    def _find(self, name: str, userbase: Table | None, trail: Trail) -> User:
-        user = self.users.find(name) if userbase is None else find_userinfo(userbase, name)
+    def _find(self, name: str, userbase: Table | None, trail: Trail) -> User | None:
+        """None when it is not known yet."""
+        found = self.users.known(name) if userbase is None else Found(find_userinfo(userbase, name))
+        if found is None:
+            return None
+        user = found.user
         if userbase is not None:
             home = None if user is None else f"{user.uid}:{user.gid}:{user.home}"
             self._hear(userbase, name, home, trail)

@@ -104,11 +104,14 @@ NO_FORWARDS: Final[Forwards] = _NoForwards()
 
 
 class Pending(Exception):
-    """An expansion has to know the .forward of these users first: fetch them all, and expand again."""
+    """An expansion has to know these users, and the .forward of those, first: fetch them all, and expand again."""
 
-    def __init__(self, users: Sequence[User]) -> None:
-        super().__init__(", ".join(user.name for user in users))
+    def __init__(self, users: Sequence[User], names: Sequence[str] = ()) -> None:
+        super().__init__(", ".join([*names, *(user.name for user in users)]))
+        #: Whose .forward is not known.
         self.users = tuple(users)
+        #: Of whom it is not known whether they exist.
+        self.names = tuple(names)
 
 
 def parse_forward(content: bytes) -> tuple[Target, ...]:

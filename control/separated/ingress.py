@@ -25,7 +25,7 @@ from delivery.forwards import UserForwards
 from ingress.listener import Opening
 from policy.authenticator import SystemLogins
 from policy.config import Config
-from policy.tables.passwd import SystemUsers
+from policy.tables.passwd import system_users
 from spool.channel import Channel, Descriptors, Offer
 from spool.remote import RemoteIntake
 
@@ -77,7 +77,7 @@ class IngressProcess:
         channel = Channel(end, [Offer(SET_RUNNING, self._set_running)], FAULTS)
         await self._group.start(channel.run)
         intake = await RemoteIntake.connect(channel)
-        people = People(SystemUsers(), UserForwards(self._lookers), self._logins)
+        people = People(system_users(), UserForwards(self._lookers), self._logins)
         self._role = IngressRole(self._drop, self._config, intake, people)
         self._standing.set()
         self._group.start_soon(self._tell, channel, self._role)

@@ -31,7 +31,7 @@ from control.separated.generation import ForQueue
 from delivery.forwards import UserForwards
 from delivery.remote import RemoteDelivery
 from policy.config import Config
-from policy.tables.passwd import SystemUsers
+from policy.tables.passwd import system_users
 from spool.channel import MAX_LOAD, CallFailed, Channel, ChannelClosed, Descriptors, Offer
 from spool.faults import NO_FAULTS
 from spool.serving import IntakeDesk, IntentsDesk
@@ -74,7 +74,7 @@ class QueueProcess:
         lookers = lookers_of(agents)
         self._resources.push_async_callback(lookers.aclose)
         around = Surroundings(
-            generation.places, self._config, SystemUsers(), UserForwards(lookers), self._delivery.deliver,
+            generation.places, self._config, system_users(), UserForwards(lookers), self._delivery.deliver,
             self._front, self._voice, True, self._refresh, self._walls,
         )  # fmt: skip
         self._queue = QueueRole(around, self._spool, reader)

@@ -9,7 +9,7 @@ from pathlib import Path
 from policy.config import Config
 from policy.errors import ConfigError
 from policy.parser import Loaded, load_config
-from policy.tables.passwd import User
+from policy.tables.passwd import Found, User
 from spool.layout import Layout, layout
 
 
@@ -43,8 +43,11 @@ class FakeUsers:
     def __init__(self, *names: str) -> None:
         self._names = names
 
-    def find(self, name: str) -> User | None:
-        return User(name, 1000, 1000, f"/home/{name}") if name in self._names else None
+    def known(self, name: str) -> Found:
+        return Found(User(name, 1000, 1000, f"/home/{name}") if name in self._names else None)
+
+    async def fetch(self, name: str) -> Found:
+        return self.known(name)
 
 
 class Configured:

@@ -24,7 +24,7 @@ from policy.forward import (
     Pending,
     parse_forward,
 )
-from policy.tables.passwd import User
+from policy.tables.passwd import Found, User
 from policy.target import TargetSyntaxError
 from spool.address import Address, parse_address
 from spool.lane import Lane
@@ -52,16 +52,22 @@ match for any action "out"
 class Users:
     """Three users, and root."""
 
-    def find(self, name: str) -> User | None:
+    def known(self, name: str) -> Found:
         uid = {"root": 0, "ann": 1001, "bob": 1002, "cid": 1003}.get(name)
-        return None if uid is None else User(name, uid, uid, f"/home/{name}")
+        return Found(None if uid is None else User(name, uid, uid, f"/home/{name}"))
+
+    async def fetch(self, name: str) -> Found:
+        return self.known(name)
 
 
 class Crowd:
     """Everybody exists."""
 
-    def find(self, name: str) -> User | None:
-        return User(name, 1000, 1000, f"/home/{name}")
+    def known(self, name: str) -> Found:
+        return Found(User(name, 1000, 1000, f"/home/{name}"))
+
+    async def fetch(self, name: str) -> Found:
+        return self.known(name)
 
 
 USERS = Users()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from policy.host import KernelHost
-from policy.tables.passwd import SystemUsers, User
+from policy.tables.passwd import User, ask_system
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,12 +48,12 @@ def test_the_host_name_is_the_kernel_s() -> None:
 
 def test_a_system_user_is_found_by_name() -> None:
     root = pwd.getpwnam("root")
-    assert SystemUsers().find("root") == User("root", 0, 0, root.pw_dir)
+    assert ask_system("root") == User("root", 0, 0, root.pw_dir)
 
 
 @pytest.mark.parametrize("name", ["", "no-such-user", "root\0", "x" * 300, "müller"])
 def test_others_are_not_found(name: str) -> None:
-    assert SystemUsers().find(name) is None
+    assert ask_system(name) is None
 
 
 def test_a_user_database_that_cannot_be_opened_is_not_taken_for_an_unknown_user() -> None:
@@ -61,7 +61,7 @@ def test_a_user_database_that_cannot_be_opened_is_not_taken_for_an_unknown_user(
 import os
 import resource
 from policy.errors import TableUnavailable
-from policy.tables.passwd import SystemUsers
+from policy.tables.passwd import ask_system
 resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
 try:
     while True:
@@ -69,7 +69,7 @@ try:
 except OSError:
     pass
 try:
-    print(SystemUsers().find("root"))
+    print(ask_system("root"))
 except TableUnavailable as error:
     print("unavailable:", error)
 """
