@@ -33,6 +33,7 @@ from control.start import Start, StartError, control_socket, first_generation, p
 from delivery.dispatch import Dispatcher, hands_for
 from delivery.forwards import UserForwards
 from ingress.dropdoor import DropFolder
+from ingress.names import Names
 from policy.authenticator import SystemLogins
 from policy.config import Config
 from policy.pam_service import service_folder
@@ -100,7 +101,7 @@ class Daemon:
         users = system_users()
         hands = hands_for(places, spool.commit_intents)
         forwards = UserForwards(hands)
-        people = People(users, forwards, SystemLogins(pam.end))
+        people = People(users, forwards, SystemLogins(pam.end), Names())
         self._ingress = IngressRole(DropFolder.of(places), self.config, spool, people)
         self._delivery = Dispatcher.make(self.config, places, spool, hands)
         around = Surroundings(

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
@@ -67,13 +67,19 @@ OURSELVES: Final = PeerName("localhost", is_confirmed=True)
 
 #: Asks the DNS about an address, and may block.
 Lookup: TypeAlias = Callable[[str], PeerName]
+#: The same for who does not block; raises nothing.
+Ask: TypeAlias = Callable[[str], Awaitable[PeerName]]
 
 
 class Names:
     """Answers about addresses; those of one process."""
 
-    def __init__(self, lookup: Lookup | None = None, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, lookup: Lookup | None = None, now: Callable[[], float] = time.monotonic, ask: Ask | None = None
+    ) -> None:
+        """``lookup`` is called in threads, unless there is somebody else to ``ask``."""
         self._lookup = lookup or ask_system
+        self._ask = ask or self._ask_in_thread
         self._now = now
         self._kept: dict[str, tuple[float, PeerName]] = {}
         self._asked: dict[str, asyncio.Task[PeerName]] = {}
@@ -101,9 +107,12 @@ class Names:
         for task in self._asked.values():
             task.cancel()
 
+    async def _ask_in_thread(self, address: str) -> PeerName:
+        return await anyio.to_thread.run_sync(self._lookup, address, limiter=self._threads, abandon_on_cancel=True)
+
     async def _find(self, address: str) -> PeerName:
         try:
-            found = await anyio.to_thread.run_sync(self._lookup, address, limiter=self._threads, abandon_on_cancel=True)
+            found = await self._ask(address)
         finally:
             del self._asked[address]
         if len(self._kept) >= MAX_KEPT:

@@ -20,6 +20,7 @@ from anyio.abc import TaskStatus
 from ingress.drop import DropReader
 from ingress.dropdoor import DropDoor
 from ingress.listener import Ingress, Opening, Place
+from ingress.names import Names
 from ingress.transaction import House
 from policy.admit import admit
 from policy.authenticator import Authenticator
@@ -62,6 +63,8 @@ class People:
     forwards: Forwards
     #: Knows the passwords of the system's users.
     logins: Authenticator
+    #: Knows the names of clients' addresses.
+    names: Names
 
 
 class IngressRole:
@@ -69,7 +72,7 @@ class IngressRole:
 
     def __init__(self, door: DropDoor, config: Callable[[], Config], intake: Intake, people: People) -> None:
         house = House(config, partial(admit, users=people.users, forwards=people.forwards), intake)
-        self._ingress = Ingress(house, system=people.logins)
+        self._ingress = Ingress(house, names=people.names, system=people.logins)
         self._drop = DropReader(door, house)
 
     @property

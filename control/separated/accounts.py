@@ -17,12 +17,13 @@ class Role(enum.Enum):
     """Each a process. The value is its name in the log."""
 
     QUEUE = "queue"
+    HELPER = "helper"
     DELIVERY = "delivery"
     INGRESS = "ingress"
 
 
-#: Who is what.
-USERS: Final = {Role.QUEUE: "_smtpq", Role.DELIVERY: "_smtpr", Role.INGRESS: "_smtpd"}
+#: Who is what. The helper answers ingress, and knows no more than everybody on the machine may.
+USERS: Final = {Role.QUEUE: "_smtpq", Role.HELPER: "_smtpd", Role.DELIVERY: "_smtpr", Role.INGRESS: "_smtpd"}
 
 
 class AccountMissing(Exception):
@@ -41,11 +42,11 @@ class Account:
 def accounts() -> dict[Role, Account]:
     """All of them. Raises `AccountMissing`."""
     found = {role: _account(name) for role, name in USERS.items()}
-    missing = sorted(USERS[role] for role, account in found.items() if account is None)
+    missing = sorted({USERS[role] for role, account in found.items() if account is None})
     if missing:
         raise AccountMissing(_complaint(missing))
     known = {role: account for role, account in found.items() if account is not None}
-    _require_apart(known.values())
+    _require_apart(dict.fromkeys(known.values()))
     return known
 
 

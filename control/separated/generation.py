@@ -73,7 +73,7 @@ def withheld(role: Role, config: Config) -> frozenset[str]:
     secrets = _names(_relay_secrets(config)) - elsewhere
     credentials = _names(listener.credentials for listener in config.listeners) - elsewhere
     match role:
-        case Role.QUEUE:
+        case Role.QUEUE | Role.HELPER:
             return secrets | credentials
         case Role.INGRESS:
             return secrets - credentials

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from control.separated.accounts import Role
-from control.walls.presets import Wall, delivery_wall, ingress_wall, queue_wall
+from control.walls.presets import Wall, delivery_wall, helper_wall, ingress_wall, queue_wall
 from policy.config import Config
 from policy.tables.database import DbTable
 from policy.tables.sqlite import SqliteTable
@@ -50,7 +50,9 @@ def wall_of(role: Role, grounds: Grounds) -> Wall:
         case Role.QUEUE:
             wall = queue_wall(grounds.spool_dir)
         case Role.INGRESS:
-            wall = ingress_wall(asks=True)
+            wall = ingress_wall()
+        case Role.HELPER:
+            return helper_wall()
         case Role.DELIVERY:
             wall = delivery_wall()
     return wall.with_files(grounds.databases)

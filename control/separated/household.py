@@ -40,13 +40,18 @@ from policy.config import Config, ListenerTls, LocalAction
 from policy.errors import TableUnavailable
 from policy.pam_service import service_folder
 from policy.pki import key_material
+from policy.tables.held import portable
 from spool.channel import CallFailed, Channel, ChannelClosed, Method, Offer, pair
 from spool.faults import NO_FAULTS
 
 _log: Final = logging.getLogger("control.daemon")
 
-#: The order in which they are supplied and told to begin.
-_ORDER: Final = (Role.QUEUE, Role.DELIVERY, Role.INGRESS)
+#: The order in which they are started and told to begin.
+_ORDER: Final = (Role.QUEUE, Role.HELPER, Role.DELIVERY, Role.INGRESS)
+#: Those who go by the configuration, in the order in which a new one comes to them.
+_SUPPLIED: Final = (Role.DELIVERY, Role.INGRESS, Role.QUEUE)
+#: Who talks to whom; the first of two hears of it first.
+_PAIRS: Final = ((Role.QUEUE, Role.DELIVERY), (Role.QUEUE, Role.INGRESS), (Role.HELPER, Role.INGRESS))
 
 
 class Process:
@@ -190,9 +195,10 @@ class Household:
     async def _start_roles(self, roles: Sequence[Role]) -> None:
         for role in roles:
             await self._start_one(role)
-        for role in roles:
-            if role is not Role.QUEUE:
-                await self._bring_together(self._processes[Role.QUEUE], self._processes[role])
+        # Ingress is served by the queue as soon as it hears of it, and may ask the helper then.
+        for one, other in reversed(_PAIRS):
+            if one in roles or other in roles:
+                await self._bring_together(self._processes[one], self._processes[other])
         for role in roles:
             await self._processes[role].channel.call(BEGIN, None)
 
@@ -211,7 +217,7 @@ class Household:
         journal = self._start.journal
         await channel.call(SPEAK, Voice(journal.verbose, sorted(journal.traced)))
         with ExitStack() as opened:
-            sockets = [opened.enter_context(self._errands(role))]
+            sockets = [] if role is Role.HELPER else [opened.enter_context(self._errands(role))]
             match role:
                 case Role.QUEUE:
                     sockets.insert(0, self._control)
@@ -239,11 +245,11 @@ class Household:
                     return found
         return None
 
-    async def _bring_together(self, queue: Process, other: Process) -> None:
+    async def _bring_together(self, one: Process, other: Process) -> None:
         near, far = pair()
         with near, far:
-            await queue.channel.call(TALK, Talk(other.role.value), [near.fileno()])
-            await other.channel.call(TALK, Talk(queue.role.value), [far.fileno()])
+            await one.channel.call(TALK, Talk(other.role.value), [near.fileno()])
+            await other.channel.call(TALK, Talk(one.role.value), [far.fileno()])
 
     def refusals(self, config: Config) -> list[str]:
         """Why the processes that there are cannot go by this configuration."""
@@ -257,14 +263,14 @@ class Household:
             new = [opening.place for opening in generation.openings if opening.socket is not None]
             self._generation = generation
             self._keep_sockets(generation)
-            for role in (Role.DELIVERY, Role.INGRESS, Role.QUEUE):
+            for role in _SUPPLIED:
                 sockets = [self._sockets[place].fileno() for place in new] if role is Role.INGRESS else []
                 await self._supply(role, set(new), sockets, is_reload=True)
 
     async def bring_tables(self) -> None:
         """Have everybody go by what the tables say now."""
         async with self._busy:
-            for role in _ORDER:
+            for role in _SUPPLIED:
                 await self._supply(role, set(), [], is_reload=False)
 
     async def _supply(self, role: Role, new: set[Place], sockets: Sequence[int], *, is_reload: bool) -> None:
@@ -279,6 +285,8 @@ class Household:
         match role:
             case Role.QUEUE:
                 return written(role, ForQueue(config, self._places, self._present.sealing, self._start.paused))
+            case Role.HELPER:
+                return portable(None)
             case Role.DELIVERY:
                 return written(role, ForDelivery(config, self._places))
             case Role.INGRESS:

@@ -20,12 +20,14 @@ from control.separated.agents import lookers_of
 from control.separated.bonds import FAULTS, FRONT_STATE, SET_RUNNING, FrontState
 from control.separated.drop import RemoteDrop
 from control.separated.generation import Counter, ForIngress
+from control.separated.helper import Helper
 from delivery.agents import AgentHands
 from delivery.forwards import UserForwards
 from ingress.listener import Opening
+from ingress.names import Names
 from policy.authenticator import SystemLogins
 from policy.config import Config
-from policy.tables.passwd import system_users
+from policy.tables.passwd import AskedUsers
 from spool.channel import Channel, Descriptors, Offer
 from spool.remote import RemoteIntake
 
@@ -43,6 +45,7 @@ class IngressProcess:
         self._lookers: AgentHands | None = None
         self._drop: RemoteDrop | None = None
         self._logins: SystemLogins | None = None
+        self._helper = Helper()
         self._role: IngressRole | None = None
         self._standing = anyio.Event()
         self._over = anyio.Event()
@@ -68,7 +71,12 @@ class IngressProcess:
             await self._role.reopen(self._openings)
 
     async def talk(self, to: str, end: socket.socket) -> None:
-        """See `Child`: the queue is there."""
+        """See `Child`: the queue is there, or the helper."""
+        if to == "helper":
+            helper = Channel(end, (), FAULTS)
+            await self._group.start(helper.run)
+            self._helper.attach(helper)
+            return
         assert to == "queue"
         assert self._generation is not None
         assert self._lookers is not None
@@ -77,7 +85,10 @@ class IngressProcess:
         channel = Channel(end, [Offer(SET_RUNNING, self._set_running)], FAULTS)
         await self._group.start(channel.run)
         intake = await RemoteIntake.connect(channel)
-        people = People(system_users(), UserForwards(self._lookers), self._logins)
+        people = People(
+            AskedUsers(self._helper.find_user), UserForwards(self._lookers), self._logins,
+            Names(ask=self._helper.find_name),
+        )  # fmt: skip
         self._role = IngressRole(self._drop, self._config, intake, people)
         self._standing.set()
         self._group.start_soon(self._tell, channel, self._role)

@@ -18,6 +18,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import anyio
@@ -94,10 +95,16 @@ Make = Callable[[TaskGroup, Channel, Journal], Child]
 
 def _children() -> dict[Role, Make]:
     from control.separated.delivery import DeliveryProcess
+    from control.separated.helper import HelperProcess
     from control.separated.ingress import IngressProcess
     from control.separated.queue import QueueProcess
 
-    return {Role.DELIVERY: DeliveryProcess, Role.INGRESS: IngressProcess, Role.QUEUE: QueueProcess}
+    return {
+        Role.DELIVERY: DeliveryProcess,
+        Role.HELPER: HelperProcess,
+        Role.INGRESS: IngressProcess,
+        Role.QUEUE: QueueProcess,
+    }
 
 
 def prepare() -> None:
@@ -116,6 +123,8 @@ def live(role: Role, account: Account, grounds: Grounds, bond: socket.socket, *,
     """Be that role; the exit status."""
     os.setsid()
     os.chdir("/")
+    # What ps and top call it.
+    Path("/proc/self/comm").write_text(f"smtpd: {role.value}")
     if to_syslog:
         _close_standard_descriptors()
     # Behind the walls there may be no way to the log daemon.

@@ -150,6 +150,7 @@ class Supervisor:
             group.start_soon(household.tell, Role.INGRESS, STOP)
             group.start_soon(household.tell, Role.QUEUE, STOP)
         await household.see_off(Role.INGRESS, FAREWELL)
+        await household.tell(Role.HELPER, END)
         await household.tell(Role.QUEUE, END)
         await household.see_off(Role.QUEUE, FAREWELL)
         await household.tell(Role.DELIVERY, END)

@@ -9,7 +9,7 @@
 
 ``/etc`` is readable as a whole where names are looked up: useradd(8) and resolvconf(8) put new files in place of ``passwd``
 and ``resolv.conf``, and a rule for the file alone would be for the one that has gone. What in there is secret is root's, and
-no role is. Ingress, the only role that strangers reach, has a helper look up names where there is one.
+no role is. Ingress, the only role that strangers reach, has the helper look up names.
 
 Guarantees: a preset names folders, so that what is replaced in them stays readable; only the spool can be written.
 """
@@ -80,15 +80,9 @@ def queue_wall(spool_dir: str) -> Wall:
     return Wall("queue", reach, Ban(families, connect=False, bind=False))
 
 
-def ingress_wall(*, asks: bool = False) -> Wall:
-    """Ingress: descriptors that it is given, and nothing else.
-
-    Where it ``asks`` for users and names of hosts itself, it reaches the name services, by UDP any server.
-    """
-    if not asks:
-        return Wall("ingress", Reach(read=(*_code(), *_SYSTEM)), Ban(listen=False))
-    reach = Reach(read=(*_code(), *_SYSTEM, *_NAMES), connect=(_DNS,))
-    return Wall("ingress", reach, Ban(_UNIX + _INTERNET + _NETLINK, connect=False, listen=False))
+def ingress_wall() -> Wall:
+    """Ingress: descriptors that it is given, and nothing else; the helper asks for users and names of hosts."""
+    return Wall("ingress", Reach(read=(*_code(), *_SYSTEM)), Ban(listen=False))
 
 
 def delivery_wall() -> Wall:

@@ -66,8 +66,8 @@ def daemon() -> Iterator[Daemon]:
 def process_of(daemon: Daemon, role: Role) -> int:
     """The process with that role."""
     assert daemon.process is not None
-    uid = pwd.getpwnam(USERS[role]).pw_uid
-    return next(pid for pid in family(daemon.process.pid) if Path(f"/proc/{pid}").stat().st_uid == uid)
+    names = {pid: Path(f"/proc/{pid}/comm").read_text() for pid in family(daemon.process.pid)}
+    return next(pid for pid, name in names.items() if name == f"smtpd: {role.value}\n")
 
 
 def family(pid: int) -> Iterator[int]:

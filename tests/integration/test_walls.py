@@ -57,7 +57,7 @@ def listening() -> Iterator[socket.socket]:
 
 
 def everyone(spool: str) -> list[Wall]:
-    return [queue_wall(spool), ingress_wall(), ingress_wall(asks=True), delivery_wall(), helper_wall()]
+    return [queue_wall(spool), ingress_wall(), delivery_wall(), helper_wall()]
 
 
 def refusal(wall: Wall, act: Callable[[], object]) -> int | None:
@@ -173,14 +173,13 @@ def test_ingress_serves_at_the_sockets_that_it_is_given() -> None:
             assert client.recv(100) == b"220 ready"
 
 
-@needs_root
-def test_ingress_finds_users_only_where_it_asks_for_them_itself() -> None:
+def test_ingress_finds_no_user_and_the_helper_does() -> None:
     def look() -> str:
         import pwd
 
         return pwd.getpwnam("games").pw_dir
 
-    assert behind(ingress_wall(asks=True), look) == "/usr/games"
+    assert behind(helper_wall(), look) == "/usr/games"
     with pytest.raises(KeyError):
         behind(ingress_wall(), look)
 
