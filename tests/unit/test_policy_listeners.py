@@ -8,7 +8,7 @@ import pytest
 
 from policy.pki import selfsigned
 from policy.tables.inline import InlineTable
-from policy.tables.services import has_mailaddr_for, hostname_for
+from policy.tables.services import has_mailaddr_for, has_source, hostname_for
 from spool.address import NULL_SENDER, parse_address
 from tests.tools.configured import Configured
 
@@ -50,6 +50,33 @@ def test_the_ciphers_of_all_listeners_are_those_that_one_does_not_choose_itself(
     )
     _, first, second, plain = configured.load(PKI + lines + RULE).listeners
     assert (first.ciphers, second.ciphers, plain.ciphers) == ("compat", "secure", "")
+
+
+PROXIES = "listen on 192.0.2.25 proxy-v2{}\n"
+
+
+def test_proxies_that_are_believed_stand_behind_the_word(configured: Configured) -> None:
+    loaded = configured.read(PROXIES.format(' { "192.0.2.1", "10.0.0.0/8" } tag behind') + RULE)
+    listener = loaded.config.listeners[1]
+    assert listener.proxies
+    assert [has_source(listener.proxies, each) for each in ("192.0.2.1", "10.1.2.3", "192.0.2.2")] == [
+        True,
+        True,
+        False,
+    ]
+    assert listener.tag == "behind"
+    assert not loaded.warnings
+
+
+def test_proxies_of_this_machine_alone_are_warned_of_where_others_could_come(configured: Configured) -> None:
+    (warning,) = configured.warnings(PROXIES.format("") + RULE)
+    assert warning.startswith("1: at 192.0.2.25 only proxies on this machine itself are believed; ")
+    assert configured.warnings("listen on lo proxy-v2\n" + RULE) == []
+
+
+def test_what_is_no_address_is_no_proxy(configured: Configured) -> None:
+    (error,) = configured.errors(PROXIES.format(' { "proxy.example.org" }') + RULE)
+    assert "proxy.example.org" in error
 
 
 @pytest.mark.parametrize(("word", "is_given"), [("none", False), ("auto", True), ("legacy", True)])
