@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import errno
 import logging
-import ssl
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
 
 from control.sealing import sealing_of
 from ingress.errors import ListenError
@@ -23,6 +22,9 @@ from policy.parser import Loaded, load_config
 from policy.queue_key import KeyUnusable
 from spool.layout import Layout
 from spool.seal import Sealing, SealKey
+
+if TYPE_CHECKING:
+    from policy.pki import KeyMaterial
 
 #: What an operator can do about it.
 _HINTS: Final = {
@@ -53,6 +55,8 @@ class Generation:
     config: Config
     openings: tuple[Opening, ...]
     sealing: Sealing
+    #: What the certificates of the listeners were when they were read, for a process that may not read them.
+    keys: Mapping[Place, KeyMaterial] = field(default_factory=dict)
 
 
 class GenerationRefused(Exception):
@@ -82,6 +86,7 @@ def log_warnings(loaded: Loaded) -> None:
 def open_generation(source: Source, config: Config, listening: Collection[Place] = ()) -> Generation:
     """``config`` with the certificates of its listeners, with its keys, and with sockets for those that are not open yet."""
     openings: list[Opening] = []
+    keys: dict[Place, KeyMaterial] = {}
     reasons: list[str] = []
     sealing = Sealing()
     try:
@@ -92,7 +97,10 @@ def open_generation(source: Source, config: Config, listening: Collection[Place]
         reasons.append(str(error))
     for listener in config.listeners:
         try:
-            openings.append(_opening(listener, source.places.submission_socket, listening))
+            closed = _secured(listener, keys)
+            if closed.place not in listening:
+                closed = replace(closed, socket=bind(listener, source.places.submission_socket))
+            openings.append(closed)
         except PolicyError as error:
             reasons.append(str(error))
         except ListenError as error:
@@ -102,21 +110,19 @@ def open_generation(source: Source, config: Config, listening: Collection[Place]
             if opening.socket is not None:
                 opening.socket.close()
         raise GenerationRefused(reasons)
-    return Generation(config, tuple(openings), sealing)
+    return Generation(config, tuple(openings), sealing, keys)
 
 
-def _opening(listener: Listener, submission_socket: str, listening: Collection[Place]) -> Opening:
-    closed = Opening(listener, None, _context(listener))
-    return closed if closed.place in listening else replace(closed, socket=bind(listener, submission_socket))
-
-
-def _context(listener: Listener) -> ssl.SSLContext | None:
+def _secured(listener: Listener, keys: dict[Place, KeyMaterial]) -> Opening:
+    """The listener with its certificates, which go to ``keys`` too; it has no socket yet."""
+    opening = Opening(listener, None)
     if listener.tls is ListenerTls.NONE:
-        return None
+        return opening
     # Reading certificates takes 8 MB of code: for those who have one.
-    from policy.pki import server_context
+    from policy.pki import key_material, server_context
 
-    return server_context(listener)
+    keys[opening.place] = found = key_material(listener)
+    return replace(opening, tls=server_context(listener, found))
 
 
 def _explained(error: ListenError) -> str:

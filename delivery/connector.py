@@ -29,6 +29,7 @@ from delivery.timeouts import Timeouts
 from delivery.tls import TlsContexts, TlsMisconfigured
 from policy.config import RelayTls
 from policy.errors import TableUnavailable
+from policy.pem import PemSource
 from policy.tables.services import hostname_for
 from spool.outcome import Stage
 
@@ -50,11 +51,11 @@ class Visit:
 class Connector:
     """See the module."""
 
-    def __init__(self, timeouts: Timeouts, pool: Pool, permits: Permits) -> None:
+    def __init__(self, timeouts: Timeouts, pool: Pool, permits: Permits, pem: PemSource | None = None) -> None:
         self._timeouts = timeouts
         self._pool = pool
         self._permits = permits
-        self._contexts = TlsContexts()
+        self._contexts = TlsContexts(pem)
 
     async def connect(self, candidate: Candidate) -> Connection:
         """A connection that is ready for MAIL, in most cases a new one; it is the pool's. Raises `Unreachable`."""

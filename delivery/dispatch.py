@@ -20,6 +20,7 @@ from delivery.mailboxes import Mailboxes
 from delivery.recruits import Recruiter
 from delivery.relay import Relayer
 from policy.config import Config, Lmtp, LocalAction, Relay
+from policy.pem import PemSource
 from policy.route import Route
 from spool.door import Intents
 from spool.files import SystemOps
@@ -70,12 +71,19 @@ class Dispatcher:
         self._now = now
 
     @classmethod
-    def make(cls, config: Callable[[], Config], layout: Layout, spool: Intents, hands: Hands | None = None) -> Self:
-        """A dispatcher for this machine, which delivers by ``hands`` and ends them."""
+    def make(
+        cls,
+        config: Callable[[], Config],
+        layout: Layout,
+        spool: Intents,
+        hands: Hands | None = None,
+        pem: PemSource | None = None,
+    ) -> Self:
+        """A dispatcher for this machine, which delivers by ``hands`` and ends them; ``pem`` has its certificates."""
         now = spool.clock.now
         hands = hands or hands_for(layout, spool.commit_intents)
         mailboxes = Mailboxes(spool, layout, hands, config)
-        return cls(Relayer.make(config, layout, now), LmtpClient(config, now), mailboxes, now)
+        return cls(Relayer.make(config, layout, now, pem), LmtpClient(config, now), mailboxes, now)
 
     async def deliver(self, batch: Batch, route: Route) -> Sequence[Attempt | Damaged]:
         """Try all envelopes of ``batch``."""

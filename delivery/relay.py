@@ -36,6 +36,7 @@ from delivery.timeouts import Timeouts
 from delivery.transaction import Commands, Transaction, Untouched
 from policy.config import Config
 from policy.limits import MtaLimits
+from policy.pem import PemSource
 from policy.route import Route
 from spool.errors import BodyDamaged
 from spool.layout import Layout
@@ -64,22 +65,26 @@ log = logging.getLogger("delivery.relay")
 
 
 class Relayer:
-    """See the module. ``now`` is spool time in milliseconds."""
+    """See the module. ``now`` is spool time in milliseconds, ``pem`` has certificates instead of their files."""
 
-    def __init__(self, routes: Routes, now: Callable[[], int], timeouts: Timeouts | None = None) -> None:
+    def __init__(
+        self, routes: Routes, now: Callable[[], int], timeouts: Timeouts | None = None, pem: PemSource | None = None
+    ) -> None:
         timeouts = timeouts or Timeouts()
         self._routes = routes
         self._now = now
         self._timeouts = timeouts
         permits = Permits()
         self._pool = Pool(timeouts, permits)
-        self._connector = Connector(timeouts, self._pool, permits)
+        self._connector = Connector(timeouts, self._pool, permits, pem)
         self._doubted: dict[Hop, float] = {}
 
     @classmethod
-    def make(cls, config: Callable[[], Config], layout: Layout, now: Callable[[], int]) -> Self:
+    def make(
+        cls, config: Callable[[], Config], layout: Layout, now: Callable[[], int], pem: PemSource | None = None
+    ) -> Self:
         """A relayer for this machine."""
-        return cls(Routes(config, Resolver.of_machine(layout)), now)
+        return cls(Routes(config, Resolver.of_machine(layout)), now, pem=pem)
 
     async def deliver(self, batch: Batch, route: Route) -> Sequence[Attempt | Damaged]:
         """Try all envelopes of ``batch``: one result for each, in order."""

@@ -2,7 +2,8 @@
 
 Guarantees: a verified context accepts nothing but a certificate that is valid now, leads to a trusted authority and names
 the host that was asked for (a DNS name, or an IP address in its SAN). Contexts are made once and kept until one of their
-files changes, so that a renewed client certificate or bundle counts at the next connection.
+files changes, so that a renewed client certificate or bundle counts at the next connection (in a process of its own: at the
+next reload, because somebody else reads the files for it).
 
 Failure: `TlsMisconfigured` when a certificate, key or bundle cannot be loaded; its text names the file, never its content.
 
@@ -12,11 +13,11 @@ RFC 8446, RFC 5246; RFC 3207 (STARTTLS), RFC 8314 (implicit TLS); RFC 9525 (name
 from __future__ import annotations
 
 import hashlib
-import os
 import ssl
 from dataclasses import dataclass
 
 from policy.config import Pki
+from policy.pem import PemFiles, PemSource, in_memory
 from policy.tls_choice import TlsChoiceError, choose
 
 
@@ -68,37 +69,44 @@ class TlsFacts:
 
 
 class TlsContexts:
-    """The contexts of a process, made when they are first needed."""
+    """The contexts of a process, made when they are first needed from what ``source`` has."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: PemSource | None = None) -> None:
+        self._source = source or PemFiles()
         self._kept: dict[TlsTerms, tuple[tuple[object, ...], ssl.SSLContext]] = {}
 
     def context(self, terms: TlsTerms) -> ssl.SSLContext:
         """The context for ``terms``. A new one reads files, 10 to 30 ms for the system's bundle: call it in a thread."""
-        stamp = tuple(_stamp(path) for path in terms.files)
+        stamp = tuple(self._source.stamp(path) for path in terms.files)
         kept = self._kept.get(terms)
         if kept is None or kept[0] != stamp:
-            self._kept[terms] = kept = (stamp, _make(terms))
+            self._kept[terms] = kept = (stamp, _make(terms, self._source))
         return kept[1]
 
 
-def _make(terms: TlsTerms) -> ssl.SSLContext:
-    context = _trusting(terms) if terms.verified else _trusting_anybody()
+def _make(terms: TlsTerms, source: PemSource) -> ssl.SSLContext:
+    context = _trusting(terms, source) if terms.verified else _trusting_anybody()
     try:
         choose(context, terms.protocols, terms.ciphers)
     except TlsChoiceError as error:
         raise TlsMisconfigured(str(error)) from error
     if terms.pki is not None:
         try:
-            context.load_cert_chain(terms.pki.cert, terms.pki.key)
+            chain, secret = source.read(terms.pki.cert), source.read(terms.pki.key)
+            with in_memory(chain) as certificates, in_memory(secret) as key:
+                # The callback answers a question that OpenSSL would otherwise put to the terminal.
+                context.load_cert_chain(certificates, key, password=lambda: "")
         except (OSError, ValueError) as error:
             raise TlsMisconfigured(f"certificate {terms.pki.cert}, key {terms.pki.key}: {_words(error)}") from error
     return context
 
 
-def _trusting(terms: TlsTerms) -> ssl.SSLContext:
+def _trusting(terms: TlsTerms, source: PemSource) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=terms.ca or None)
+        if not terms.ca:
+            return ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+        with in_memory(source.read(terms.ca)) as bundle:
+            return ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=bundle)
     except (OSError, ValueError) as error:
         raise TlsMisconfigured(f"ca {terms.ca}: {_words(error)}") from error
 
@@ -112,11 +120,3 @@ def _trusting_anybody() -> ssl.SSLContext:
 
 def _words(error: Exception) -> str:
     return getattr(error, "strerror", None) or getattr(error, "reason", None) or type(error).__name__
-
-
-def _stamp(path: str) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size

@@ -14,8 +14,7 @@ import datetime
 import ipaddress
 import os
 import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,8 +27,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from policy.config import Listener, Pki
 from policy.errors import PolicyError
 from policy.groups import allow_dhe
+from policy.pem import in_memory
 from policy.private_file import doubts
-from policy.tls_choice import choose
+from policy.tls_choice import choose_for_server
 
 #: Nobody but the owner may write a certificate, and nobody but owner and group may read a key (as OpenSMTPD has it).
 CERT_MODE: Final = 0o755
@@ -102,8 +102,8 @@ class KeyMaterial:
 
 
 def key_material(listener: Listener) -> KeyMaterial:
-    """Read it. Raises `PkiError`."""
-    pairs = tuple(KeyPair(pki, _read(pki.cert), _read(pki.key)) for pki in listener.pki)
+    """Read it, unless somebody else could. Raises `PkiError`."""
+    pairs = tuple(KeyPair(pki, _guarded(pki.cert, CERT_MODE), _guarded(pki.key, KEY_MODE)) for pki in listener.pki)
     return KeyMaterial(pairs, _read(listener.ca) if listener.verify and listener.ca else b"")
 
 
@@ -148,6 +148,18 @@ def _file_problems(path: str, allowed: int, *, about_key: bool) -> list[PkiProbl
     except OSError as error:
         return [PkiProblem(f"{path}: {error.strerror}", about_key)]
     return [PkiProblem(doubt, about_key) for doubt in doubts(path, status, allowed)]
+
+
+def _guarded(path: str, allowed: int) -> bytes:
+    """The file that was looked over, whatever is at its path a moment later."""
+    try:
+        with open(path, "rb") as file:
+            doubt = next(doubts(path, os.fstat(file.fileno()), allowed), "")
+            if not doubt:
+                return file.read()
+    except OSError as error:
+        raise PkiError(f"{path}: {error.strerror}") from error
+    raise PkiError(doubt)
 
 
 def _read(path: str) -> bytes:
@@ -199,7 +211,7 @@ def _date_problems(path: str, certificate: x509.Certificate, now: datetime.datet
 def _context(pair: KeyPair, listener: Listener, ca: bytes) -> ssl.SSLContext:
     pki = pair.pki
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    choose(context, listener.protocols, listener.ciphers)
+    choose_for_server(context, listener.protocols, listener.ciphers)
     if listener.verify:
         _demand_certificates(context, listener.ca, ca)
     try:
@@ -220,24 +232,15 @@ def _allow_dhe(context: ssl.SSLContext) -> None:
         raise PkiError(f"the parameters of dhe cannot be loaded: {error}") from error
 
 
-@contextmanager
-def in_memory(octets: bytes) -> Iterator[str]:
-    """A path to ``octets`` for OpenSSL, which reads keys from files only; no other process can open it."""
-    descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, octets)
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
-
-
 def _demand_certificates(context: ssl.SSLContext, path: str, ca: bytes) -> None:
     context.verify_mode = ssl.CERT_REQUIRED
     if not path:
         context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
         return
     try:
-        context.load_verify_locations(cadata=ca.decode("ascii"))
+        # Not as text: that would have to be ASCII, and bundles have remarks that are not.
+        with in_memory(ca) as bundle:
+            context.load_verify_locations(bundle)
     except (OSError, ValueError) as error:
         raise PkiError(f"{path} cannot be used to verify certificates: {error}") from error
 

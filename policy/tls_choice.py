@@ -41,6 +41,13 @@ class TlsChoiceError(PolicyError):
     """No TLS can be spoken in the way that was asked for."""
 
 
+def choose_for_server(context: ssl.SSLContext, protocols: str, ciphers: str) -> None:
+    """The same for one who is connected to: an empty text means those with forward secrecy and authenticated encryption."""
+    choose(context, protocols, ciphers or "default")
+    # The rest is what the library does anyhow in most versions.
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+
+
 def choose(context: ssl.SSLContext, protocols: str, ciphers: str) -> None:
     """Let ``context`` speak these; an empty text leaves what is usual. Raises `TlsChoiceError`."""
     context.minimum_version = _V12

@@ -8,7 +8,7 @@ Failure: what is under way when it dies is in doubt, and the history says so (`d
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio
 from anyio.abc import TaskGroup
@@ -21,6 +21,7 @@ from delivery.agents import AgentHands
 from delivery.dispatch import Dispatcher
 from delivery.remote import DeliveryDesk
 from policy.config import Config
+from policy.pem import CarriedPem
 from policy.route import Route
 from spool.channel import Channel
 from spool.errors import SpoolUnavailable
@@ -46,6 +47,10 @@ class DeliveryProcess:
         assert self._generation is not None
         return self._generation.config
 
+    def _pem(self) -> Mapping[str, bytes]:
+        assert self._generation is not None
+        return self._generation.pem
+
     async def take(self, generation: ForDelivery, sockets: list[socket.socket], *, is_reload: bool) -> None:
         """See `Child`. With the first one comes the wire to those who have agents started."""
         if self._hands is None:
@@ -61,7 +66,8 @@ class DeliveryProcess:
         await self._group.start(channel.run)
         self._group.start_soon(self._end_with, channel)
         self._intents = await RemoteIntents.connect(channel)
-        self._dispatcher = Dispatcher.make(self._config, self._generation.places, self._intents, self._hands)
+        places, pem = self._generation.places, CarriedPem(self._pem)
+        self._dispatcher = Dispatcher.make(self._config, places, self._intents, self._hands, pem)
         self._standing.set()
 
     async def begin(self) -> None:

@@ -7,13 +7,15 @@ alone, the keys of the queue to the queue alone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
 from control.separated.accounts import Role
 from ingress.listener import Place
 from policy.config import Config, Listener, Relay
+from policy.pem import PemFiles
 from policy.pki import KeyMaterial
 from policy.tables.held import portable
 from policy.tables.table import Table
@@ -60,6 +62,20 @@ class ForDelivery:
 
     config: Config
     places: Layout
+    #: What the files hold that its TLS is made from, by their paths.
+    pem: Mapping[str, bytes]
+
+
+def pem_of(config: Config) -> dict[str, bytes]:
+    """The certificates and keys that relaying needs; a file that cannot be read is left out and missed later."""
+    relays = [action for action in config.actions.values() if isinstance(action, Relay)]
+    pkis = [relay.pki for relay in relays if relay.pki]
+    paths = {relay.ca for relay in relays if relay.ca} | {pki.cert for pki in pkis} | {pki.key for pki in pkis}
+    found = {}
+    for path in paths:
+        with suppress(OSError):
+            found[path] = PemFiles().read(path)
+    return found
 
 
 def written(role: Role, what: ForQueue | ForIngress | ForDelivery) -> bytes:

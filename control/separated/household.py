@@ -28,7 +28,7 @@ from control.separated.bonds import BEGIN, FAULTS, SPEAK, TAKE, TALK, Take, Talk
 from control.separated.cradled import Cradle
 from control.separated.drop import DropErrands
 from control.separated.errands import Errands
-from control.separated.generation import Counter, ForDelivery, ForIngress, ForQueue, written
+from control.separated.generation import Counter, ForDelivery, ForIngress, ForQueue, pem_of, written
 from control.separated.grounds import grounds_of
 from control.separated.standings import Standings
 from control.start import Start
@@ -36,10 +36,9 @@ from delivery.identity import Identity, NoSuchUser, identity_in
 from delivery.recruits import Recruiter
 from ingress.dropdoor import DropFolder
 from ingress.listener import Place
-from policy.config import Config, ListenerTls, LocalAction
+from policy.config import Config, LocalAction
 from policy.errors import TableUnavailable
 from policy.pam_service import service_folder
-from policy.pki import key_material
 from policy.tables.held import portable
 from spool.channel import CallFailed, Channel, ChannelClosed, Method, Offer, pair
 from spool.faults import NO_FAULTS
@@ -288,7 +287,7 @@ class Household:
             case Role.HELPER:
                 return portable(None)
             case Role.DELIVERY:
-                return written(role, ForDelivery(config, self._places))
+                return written(role, ForDelivery(config, self._places, pem_of(config)))
             case Role.INGRESS:
                 return written(role, ForIngress(config, self._places, tuple(self._counters(new))))
 
@@ -297,8 +296,7 @@ class Household:
         openings = {opening.place: opening.listener for opening in self._present.openings}
         for place in self._sockets:
             listener = openings[place]
-            keys = None if listener.tls is ListenerTls.NONE else key_material(listener)
-            yield Counter(listener, place in new, keys)
+            yield Counter(listener, place in new, self._present.keys.get(place))
 
     def _keep_sockets(self, generation: Generation) -> None:
         """Keep what was bound for this generation, and close what it has no listener for."""

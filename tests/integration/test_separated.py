@@ -16,6 +16,7 @@ import pytest
 from control.separated.accounts import USERS, Role
 from tests.tools.daemon import Daemon, wait_for
 from tests.tools.folders import public_folder
+from tests.tools.roles import family, process_of
 
 pytestmark = [
     pytest.mark.root,
@@ -61,21 +62,6 @@ def daemon() -> Iterator[Daemon]:
         yield daemon
         if daemon.process is not None:
             daemon.stop()
-
-
-def process_of(daemon: Daemon, role: Role) -> int:
-    """The process with that role."""
-    assert daemon.process is not None
-    names = {pid: Path(f"/proc/{pid}/comm").read_text() for pid in family(daemon.process.pid)}
-    return next(pid for pid, name in names.items() if name == f"smtpd: {role.value}\n")
-
-
-def family(pid: int) -> Iterator[int]:
-    """A process, and all that were started by it."""
-    yield pid
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            yield from family(int(child))
 
 
 def send(daemon: Daemon, text: str, recipient: str = f"{USER}@example.org") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
+import pickle
 import socket
 import ssl
 import threading
@@ -15,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from policy.config import Listener, Pki
-from policy.pki import PkiError, PkiProblem, inspect, inspect_ca, selfsigned, server_context
+from policy.pki import PkiError, PkiProblem, inspect, inspect_ca, key_material, selfsigned, server_context
 
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
@@ -169,3 +170,34 @@ def test_a_client_that_asks_for_no_name_or_an_unknown_one_sees_the_first_certifi
     first, second = (selfsigned(str(tmp_path), name) for name in ("mx.example.org", "mail.example.net"))
     assert shown([first, second], None, first) == "mx.example.org"
     assert shown([first, second], "deep.any.example.com", first) == "mx.example.org"
+
+
+def test_a_key_that_others_may_read_is_refused_with_what_to_do(pki: Pki) -> None:
+    os.chmod(pki.key, 0o644)
+    with pytest.raises(PkiError, match=rf'at most 0740 is allowed ."chmod 0640 {pki.key}"'):
+        key_material(Listener("127.0.0.1", 0, pki=(pki,)))
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become others")
+def test_whoever_is_handed_the_keys_needs_no_right_to_their_files(pki: Pki) -> None:
+    listener = Listener("127.0.0.1", 0, pki=(pki,), verify=True, ca=pki.cert)
+    octets = pickle.dumps(key_material(listener))
+    child = os.fork()
+    if child == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+        is_made = bool(server_context(listener, pickle.loads(octets)).get_ca_certs())
+        os._exit(0 if is_made and not os.access(pki.key, os.R_OK) and not os.access(pki.cert, os.R_OK) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_the_usual_ciphers_keep_what_was_said_secret_when_a_key_is_stolen(pki: Pki) -> None:
+    ciphers = server_context(Listener("127.0.0.1", 0, pki=(pki,))).get_ciphers()
+    assert {cipher["kea"] for cipher in ciphers if cipher["protocol"] == "TLSv1.2"} <= {"kx-ecdhe", "kx-dhe"}
+    assert all(cipher["aead"] for cipher in ciphers)
+
+
+def test_a_bundle_with_remarks_in_another_tongue_is_read(pki: Pki) -> None:
+    Path(pki.cert).write_bytes("# Főtanúsítvány\n".encode() + Path(pki.cert).read_bytes())
+    assert server_context(Listener("127.0.0.1", 0, pki=(pki,), verify=True, ca=pki.cert)).get_ca_certs()
