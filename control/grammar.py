@@ -1,7 +1,7 @@
 """The words of ``smtpctl``: a table of forms, any word of which may be shortened while it stays unambiguous.
 
-A form is a sequence of words; ``<name>`` stands for something that the operator fills in. What is filled in is never
-shortened, and a literal word wins over it.
+A form is a sequence of words; ``<name>`` stands for something that the operator fills in, ``<name...>`` at its end for one
+or more of that. What is filled in is never shortened, and a literal word wins over it.
 
 Failure: `CommandError`, which holds the forms that the words so far could have become.
 """
@@ -25,6 +25,15 @@ class Form(NamedTuple, Generic[T]):
         """The words one by one."""
         return self.text.split()
 
+    def word(self, place: int) -> str:
+        """The word at that place, where there is one; the last may stand for all that follow."""
+        words = self.words
+        return words[-1] if place >= len(words) and words[-1].endswith("...>") else words[place]
+
+    def reaches(self, place: int) -> bool:
+        """Whether it has a word there."""
+        return place < len(self.words) or self.words[-1].endswith("...>")
+
 
 class Command(NamedTuple, Generic[T]):
     """What was typed: a form's meaning, and what was filled in, in order."""
@@ -46,15 +55,15 @@ def resolve(forms: Sequence[Form[T]], typed: Sequence[str]) -> Command[T]:
     fitting = list(forms)
     arguments: list[str] = []
     for place, word in enumerate(typed):
-        longer = [form for form in fitting if len(form.words) > place]
+        longer = [form for form in fitting if form.reaches(place)]
         literal = _literal(longer, place, word, fitting)
         if literal is None:
             arguments.append(word)
-        narrower = [form for form in longer if _fits(form.words[place], literal)]
+        narrower = [form for form in longer if _fits(form.word(place), literal)]
         if not narrower:
             raise CommandError([form.text for form in longer or fitting])
         fitting = narrower
-    whole = [form for form in fitting if len(form.words) == len(typed)]
+    whole = [form for form in fitting if len(form.words) <= len(typed)]
     if len(whole) != 1:
         raise CommandError([form.text for form in fitting])
     return Command(whole[0].meaning, tuple(arguments))
@@ -62,12 +71,12 @@ def resolve(forms: Sequence[Form[T]], typed: Sequence[str]) -> Command[T]:
 
 def _literal(longer: Sequence[Form[T]], place: int, word: str, fitting: Sequence[Form[T]]) -> str | None:
     """The literal word of the table that ``word`` means here, None when it is filled in."""
-    literals = {form.words[place] for form in longer if not _is_gap(form.words[place])}
+    literals = {form.word(place) for form in longer if not _is_gap(form.word(place))}
     if word in literals:
         return word
     beginnings = {literal for literal in literals if literal.startswith(word)}
     if len(beginnings) > 1:
-        raise CommandError([form.text for form in fitting if form.words[place] in beginnings])
+        raise CommandError([form.text for form in longer if form.word(place) in beginnings])
     return beginnings.pop() if beginnings else None
 
 

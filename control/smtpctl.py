@@ -324,6 +324,15 @@ def _encrypt(desk: Desk, arguments: tuple[str, ...]) -> int:
     return os.EX_OK
 
 
+def _selfsign(desk: Desk, arguments: tuple[str, ...]) -> int:
+    # Making certificates takes 8 MB of code: for those who want one.
+    from control.selfsigning import lines, selfsign
+
+    for line in lines(selfsign(desk.layout, arguments), as_json=desk.json):
+        print(line)
+    return os.EX_OK
+
+
 def _verify(desk: Desk, arguments: tuple[str, ...]) -> int:
     from control.verified import Report
 
@@ -439,6 +448,7 @@ FORMS: Final[Sequence[Form[Action]]] = (
     Form("show queue <id>", _show_queue),
     Form("show stats", _show_stats),
     Form("show status", _show_status),
+    Form("tls selfsigned <name...>", _selfsign),
     Form("trace <subsystem>", _simple(lambda subsystem: Trace(subsystem, True))),
     Form("untrace <subsystem>", _simple(lambda subsystem: Trace(subsystem, False))),
     Form("update table <name>", _simple(UpdateTable)),

@@ -20,7 +20,7 @@ from policy.build.encryption import build_encryption
 from policy.build.tables import TableShelf
 from policy.build.workbench import Workbench
 from policy.check import check
-from policy.config import Config
+from policy.config import Config, Pki
 from policy.errors import ConfigError, Finding, Place, TableUnavailable
 from policy.grammar.statements import read_script
 from policy.grammar.syntax import Script, Word
@@ -109,6 +109,20 @@ def declared_tables(path: str, layout: Layout) -> Mapping[str, str]:
         raise ConfigError((Finding.at(Place(path), str(error.strerror)),)) from error
     contents = ((name, statement.content) for name, statement in script.tables.items())
     return {name: content.text for name, content in contents if isinstance(content, Word)}
+
+
+def declared_pkis(path: str, layout: Layout) -> Iterator[Pki]:
+    """Every ``pki`` that names its two files, whether they are there or not; no error is told.
+
+    Raises `ConfigError` when the file cannot be read.
+    """
+    try:
+        script = _script(read_source(path), layout, {}, [])
+    except OSError as error:
+        raise ConfigError((Finding.at(Place(path), str(error.strerror)),)) from error
+    for name, statement in script.pkis.items():
+        if statement.cert is not None and statement.key is not None:
+            yield Pki(name.lower(), layout.inside(statement.cert.text), layout.inside(statement.key.text))
 
 
 def declared_encryption(path: str, layout: Layout) -> Encryption | None:

@@ -127,18 +127,26 @@ def server_context(listener: Listener, material: KeyMaterial | None = None) -> s
 def selfsigned(folder: str, name: str, *alternatives: str) -> Pki:
     """Make a key and a certificate for host ``name`` (and other names or IP addresses) in ``folder``.
 
-    Whoever names the certificate as trusted (``ca``) can verify it. For tests and demonstrations.
+    Whoever names the certificate as trusted (``ca``) can verify it.
     """
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = _selfsigned_certificate(key, (name, *alternatives))
     pki = Pki(name, os.path.join(folder, f"{name}.crt"), os.path.join(folder, f"{name}.key"))
-    _write(pki.cert, 0o644, certificate.public_bytes(serialization.Encoding.PEM))
-    _write(
-        pki.key,
-        0o600,
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-    )
+    make_selfsigned(pki, (name, *alternatives))
     return pki
+
+
+def make_selfsigned(pki: Pki, names: Sequence[str]) -> None:
+    """Make the files of ``pki``, neither of which is there. Raises `OSError`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    certificate = _selfsigned_certificate(key, names)
+    _write(pki.key, 0o600, secret)
+    try:
+        _write(pki.cert, 0o644, certificate.public_bytes(serialization.Encoding.PEM))
+    except OSError:
+        os.unlink(pki.key)
+        raise
 
 
 def _file_problems(path: str, allowed: int, *, about_key: bool) -> list[PkiProblem]:
@@ -301,7 +309,7 @@ def _general_name(name: str) -> x509.GeneralName:
 
 
 def _write(path: str, mode: int, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with open(descriptor, "wb") as file:
         os.fchmod(file.fileno(), mode)
         file.write(data)
