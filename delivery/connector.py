@@ -16,6 +16,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from anyio import to_thread
 
@@ -37,6 +38,8 @@ from spool.outcome import Stage
 log = logging.getLogger("delivery.relay")
 
 _PLAIN = frozenset({RelayTls.NEVER, RelayTls.LMTP})
+#: Characters of what a server says about TLS that a history keeps.
+_LONGEST_REASON: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +120,19 @@ class Connector:
         source = str(connection.getsockname()[0])
         log.info("%s mta connected address=%s", session, address)
         named = _named(hop, source)
+        because = "no STARTTLS offered" if hop.tls is RelayTls.OPPORTUNISTIC else ""
         try:
             greeted = await Handshake(named, remote, context, self._timeouts).run(connection)
         except TlsRefused as trouble:
             if hop.tls is not RelayTls.OPPORTUNISTIC:
                 raise
             log.info("%s mta tls-failed reason=%s, trying in plain text", session, trouble.outcome.reply)
+            because = trouble.outcome.reply.text[:_LONGEST_REASON]
             again = Race(hop, [address], self._timeouts, {address: source})
             connection, _ = await again.run()
             greeted = await Handshake(named, remote, None, self._timeouts).run(connection)
         _log_tls(session, greeted)
-        return Connection(session, hop, greeted.channel, greeted.tls, source)
+        return Connection(session, hop, greeted.channel, greeted.tls, source, because)
 
 
 def _wanted(candidate: Candidate, addresses: Sequence[str]) -> list[str]:
@@ -153,8 +158,9 @@ def _named(hop: Hop, source: str) -> Hop:
 def _log_tls(session: str, greeted: Greeted) -> None:
     if (tls := greeted.tls) is not None:
         result = "valid" if tls.verified else "unverified"
+        reason = f' reason="{tls.reason}"' if tls.reason else ""
         log.info("%s mta tls ciphers=%s", session, tls.ciphers)
-        log.info('%s mta cert-check result="%s" fingerprint="%s"', session, result, tls.fingerprint)
+        log.info('%s mta cert-check result="%s" fingerprint="%s"%s', session, result, tls.fingerprint, reason)
 
 
 def _url(hop: Hop, address: str) -> str:

@@ -137,7 +137,9 @@ class Handshake:
 
     def _facts(self, client: SMTP) -> TlsFacts | None:
         session = client.get_transport_info("ssl_object")
-        return TlsFacts.of(session, self.hop.terms) if session is not None else None
+        if session is None:
+            return None
+        return TlsFacts.of(session, self.hop.terms, is_required=self.hop.tls is not RelayTls.OPPORTUNISTIC)
 
     async def _authenticate(self, client: SMTP, login: Login) -> None:
         if client.get_transport_info("sslcontext") is None:

@@ -51,6 +51,8 @@ class Connection:
     tls: TlsFacts | None
     #: Our own address, for the log.
     source: str
+    #: Why this is plain text though TLS was wanted, or empty.
+    plain_because: str = ""
     #: What it counts on; None where nothing is limited.
     permit: Permit | None = None
     #: Whether nobody has had it back yet.
@@ -66,7 +68,8 @@ class Connection:
     @property
     def route(self) -> str:
         """For histories: where to, and inside what."""
-        return f"{self.hop} {self.tls}" if self.tls else str(self.hop)
+        inside = str(self.tls or "") or (self.plain_because and f"plain text ({self.plain_because})")
+        return f"{self.hop} {inside}" if inside else str(self.hop)
 
     def is_spent(self, limits: MtaLimits) -> bool:
         """Whether it has had all that it may have."""

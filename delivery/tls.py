@@ -53,19 +53,23 @@ class TlsFacts:
     #: ``TLSv1.3:TLS_AES_256_GCM_SHA384:256``.
     ciphers: str
     verified: bool
+    #: Why the certificate was not verified; empty when it was.
+    reason: str
     #: ``SHA256:`` and the digest of the certificate in hexadecimal digits, or empty.
     fingerprint: str
 
     @classmethod
-    def of(cls, session: ssl.SSLObject, terms: TlsTerms) -> TlsFacts:
-        """Read them from a finished handshake."""
+    def of(cls, session: ssl.SSLObject, terms: TlsTerms, *, is_required: bool) -> TlsFacts:
+        """Read them from a finished handshake; ``is_required``: without TLS nothing would have been sent."""
         name, _, bits = session.cipher() or ("unknown", "", 0)
         certificate = session.getpeercert(binary_form=True)
         fingerprint = f"SHA256:{hashlib.sha256(certificate).hexdigest()}" if certificate else ""
-        return cls(f"{session.version()}:{name}:{bits}", terms.verified, fingerprint)
+        # What is content with plain text gains nothing by a certificate that it could do without.
+        reason = "" if terms.verified else "no-verify" if is_required else "opportunistic"
+        return cls(f"{session.version()}:{name}:{bits}", terms.verified, reason, fingerprint)
 
     def __str__(self) -> str:
-        return f"{self.ciphers} {'verified' if self.verified else 'unverified'}"
+        return f"{self.ciphers} {'verified' if self.verified else f'unverified ({self.reason})'}"
 
 
 class TlsContexts:

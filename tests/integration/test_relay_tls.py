@@ -130,7 +130,7 @@ async def test_no_verify_takes_any_certificate_and_says_so(tls: Tls) -> None:
         (attempt,) = await sender.send()
     assert isinstance(attempt, Attempt)
     assert isinstance(attempt.outcome, Delivered)
-    assert attempt.route.endswith(" unverified")
+    assert attempt.route.endswith(" unverified (no-verify)")
 
 
 async def test_a_name_is_verified_by_the_name_of_the_url(tls: Tls) -> None:
@@ -215,7 +215,7 @@ async def test_opportunistic_tls_takes_any_certificate(tls: Tls) -> None:
     async with tls.sink() as sink, house(tls.relay(sink, RelayTls.OPPORTUNISTIC, ca="")) as sender:
         (attempt,) = await sender.send()
     assert isinstance(attempt, Attempt)
-    assert attempt.route.endswith(" unverified")
+    assert attempt.route.endswith(" unverified (opportunistic)")
     assert sink.messages[0].peer.tls
 
 
@@ -223,9 +223,19 @@ async def test_opportunistic_tls_takes_any_certificate(tls: Tls) -> None:
 async def test_opportunistic_tls_that_breaks_is_followed_by_plain_text(tls: Tls, how: str) -> None:
     async with tls.sink() as sink, house(tls.relay(sink, RelayTls.OPPORTUNISTIC, ca="")) as sender:
         sink.on(*BREAKS[how])
-        assert isinstance(await sender.outcome(), Delivered)
+        (attempt,) = await sender.send()
+    assert isinstance(attempt, Attempt)
+    assert isinstance(attempt.outcome, Delivered)
+    assert " plain text (" in attempt.route
     assert [peer.tls for peer in sink.peers if peer is sink.messages[0].peer] == [False]
     assert len(sink.peers) == 2
+
+
+async def test_the_history_says_why_mail_went_in_plain_text() -> None:
+    async with RecordingSink() as sink, house(Relay(name="out", hosts=(to_host(sink.port),))) as sender:
+        (attempt,) = await sender.send()
+    assert isinstance(attempt, Attempt)
+    assert attempt.route.endswith(" plain text (no STARTTLS offered)")
 
 
 async def test_plain_text_on_purpose_never_asks_for_tls(tls: Tls) -> None:

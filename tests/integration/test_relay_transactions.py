@@ -281,5 +281,5 @@ async def test_we_greet_as_helo_says_or_as_the_server_is_called(helo: str, said:
 async def test_the_history_says_where_a_message_went(pair: Pair) -> None:
     (attempt,) = await pair.house.send()
     assert isinstance(attempt, Attempt)
-    assert attempt.route == f"smtp://127.0.0.1:{pair.sink.port}"
+    assert attempt.route == f"smtp://127.0.0.1:{pair.sink.port} plain text (no STARTTLS offered)"
     assert attempt.ended >= attempt.started
