@@ -11,6 +11,7 @@ import errno
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from control.sealing import sealing_of
@@ -122,7 +123,8 @@ def _secured(listener: Listener, keys: dict[Place, KeyMaterial]) -> Opening:
     from policy.pki import key_material, server_context
 
     keys[opening.place] = found = key_material(listener)
-    return replace(opening, tls=server_context(listener, found))
+    make = partial(server_context, listener, found)
+    return replace(opening, tls=make(), renew=make)
 
 
 def _explained(error: ListenError) -> str:

@@ -63,6 +63,8 @@ class Limits:
     data_total: float = 3600.0
     #: A TLS handshake, or the header of a proxy: some round trips over a bad line.
     handshake: float = 30.0
+    #: How long a TLS session can be taken up again at most. The keys for that open what was said with TLS 1.2, so they go.
+    ticket_keys: float = 12 * 3600.0
     #: What the name of a client by the reverse DNS is waited for, counted from its arrival. Most answers are there before
     #: it has said MAIL; without one its mail is taken all the same, and its Received field names the address alone.
     name: float = 3.0

@@ -20,8 +20,8 @@ import socket
 import ssl
 import stat
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -77,6 +77,8 @@ class Opening:
     listener: Listener
     socket: socket.socket | None
     tls: ssl.SSLContext | None = None
+    #: Makes another of the same certificates, which opens no session of the one before.
+    renew: Callable[[], ssl.SSLContext] | None = None
 
     @property
     def place(self) -> Place:
@@ -174,6 +176,7 @@ class Ingress:
         self._system = system or NoLogins()
         self._guesses = Guesses()
         self._services: dict[Place, Service] = {}
+        self._renewals: dict[Place, Callable[[], ssl.SSLContext]] = {}
         self._servers: dict[Place, asyncio.Server | ProxiedServer] = {}
         self._sessions: set[Dialogue] = set()
         self._ebb = Ebb()
@@ -193,6 +196,7 @@ class Ingress:
             self._tasks = tasks
             await self.reopen(openings)
             tasks.start_soon(self._watch)
+            tasks.start_soon(self._change_ticket_keys)
             task_status.started()
             try:
                 await self._stopping.wait()
@@ -213,6 +217,7 @@ class Ingress:
         """
         wanted = {opening.place: opening for opening in openings}
         self._close_servers([place for place in self._servers if place not in wanted])
+        self._renewals = {place: opening.renew for place, opening in wanted.items() if opening.renew is not None}
         for place, opening in wanted.items():
             sock = opening.socket
             server = self._servers.get(place)
@@ -344,6 +349,13 @@ class Ingress:
             for session in [session for session in self._sessions if session.deadline < now]:
                 session.expire()
             self._ebb.look(len(self._sessions))
+
+    async def _change_ticket_keys(self) -> None:
+        """OpenSSL makes the keys for a context's tickets once; another context has others."""
+        while True:
+            await anyio.sleep(self._limits.ticket_keys)
+            for place, renew in self._renewals.items():
+                self._services[place] = replace(self._services[place], tls=renew())
 
     async def _drain(self) -> None:
         self._close_servers(list(self._servers))

@@ -8,8 +8,8 @@ Failure: without the queue it takes nothing (451), until the supervisor starts i
 from __future__ import annotations
 
 import socket
-import ssl
 from dataclasses import replace
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -140,13 +140,14 @@ class IngressProcess:
 
 def _openings(counters: tuple[Counter, ...], sockets: list[socket.socket]) -> list[Opening]:
     """The listeners with what came for each."""
-    return [Opening(one.listener, sockets.pop(0) if one.has_socket else None, _context(one)) for one in counters]
+    return [_opening(one, sockets.pop(0) if one.has_socket else None) for one in counters]
 
 
-def _context(counter: Counter) -> ssl.SSLContext | None:
+def _opening(counter: Counter, came: socket.socket | None) -> Opening:
     if counter.keys is None:
-        return None
+        return Opening(counter.listener, came)
     # Certificates take 8 MB of code: for those who have one.
     from policy.pki import server_context
 
-    return server_context(counter.listener, counter.keys)
+    make = partial(server_context, counter.listener, counter.keys)
+    return Opening(counter.listener, came, make(), make)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -106,6 +106,8 @@ class Setting:
     listener: Listener = Listener("127.0.0.1", 0)  # noqa: RUF009 -- frozen
     limits: Limits = QUICK
     tls: ssl.SSLContext | None = None
+    #: Makes another of the kind.
+    renew: Callable[[], ssl.SSLContext] | None = None
     #: The path of the submission socket, for a listener that is one.
     path: str = ""
     #: Policy's own, in place of the simple one.
@@ -149,7 +151,7 @@ async def smtp_server(spool: SpoolDoor, setting: Setting | None = None) -> Async
 def opening(listener: Listener, setting: Setting | None = None) -> Opening:
     """A listener with a socket, bound."""
     setting = setting or Setting()
-    return Opening(listener, bind(listener, setting.path), setting.tls)
+    return Opening(listener, bind(listener, setting.path), setting.tls, setting.renew)
 
 
 def with_limits(**changes: float) -> Setting:
