@@ -118,11 +118,12 @@ class Routes:
         if not _HELO.fullmatch(helo):
             raise misconfigured(f'"{helo}" is no name to greet a server with')
         verified = tls in _WITH_TLS and not action.no_verify
+        terms = TlsTerms(verified, action.ca if verified else "", action.pki, action.protocols, action.ciphers)
         return Hop(
             host=to.host,
             port=to.port,
             tls=tls,
-            terms=TlsTerms(verified, action.ca if verified else "", action.pki, action.protocols, action.ciphers),
+            terms=replace(terms, is_optional=tls is RelayTls.OPPORTUNISTIC),
             helo=helo,
             login=_login(action, to, tls) if to.label else None,
             sources=_sources(action),

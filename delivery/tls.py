@@ -7,7 +7,8 @@ next reload, because somebody else reads the files for it).
 
 Failure: `TlsMisconfigured` when a certificate, key or bundle cannot be loaded; its text names the file, never its content.
 
-RFC 8446, RFC 5246; RFC 3207 (STARTTLS), RFC 8314 (implicit TLS); RFC 9525 (names in certificates).
+RFC 8446, RFC 5246; RFC 3207 (STARTTLS), RFC 8314 (implicit TLS); RFC 9525 (names in certificates); RFC 7435 (opportunistic
+security: anything is better than plain text).
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from __future__ import annotations
 import hashlib
 import ssl
 from dataclasses import dataclass
+from typing import Final
 
 from policy.config import Pki
 from policy.pem import PemFiles, PemSource, in_memory
 from policy.tls_choice import TlsChoiceError, choose
+
+#: Everything that encrypts and shows a certificate, keys of the last century included.
+_ANY: Final = "DEFAULT:@SECLEVEL=0"
 
 
 class TlsMisconfigured(Exception):
@@ -38,6 +43,8 @@ class TlsTerms:
     #: What is allowed, in the words of `policy.tls_choice`; empty for what is usual.
     protocols: str = ""
     ciphers: str = ""
+    #: Whether the mail goes in plain text when TLS does not come about: any cipher is better than that.
+    is_optional: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -91,7 +98,7 @@ class TlsContexts:
 def _make(terms: TlsTerms, source: PemSource) -> ssl.SSLContext:
     context = _trusting(terms, source) if terms.verified else _trusting_anybody()
     try:
-        choose(context, terms.protocols, terms.ciphers)
+        choose(context, terms.protocols, terms.ciphers or (_ANY if terms.is_optional else ""))
     except TlsChoiceError as error:
         raise TlsMisconfigured(str(error)) from error
     if terms.pki is not None:

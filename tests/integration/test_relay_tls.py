@@ -219,6 +219,28 @@ async def test_opportunistic_tls_takes_any_certificate(tls: Tls) -> None:
     assert sink.messages[0].peer.tls
 
 
+async def test_opportunistic_tls_takes_any_cipher_before_plain_text(tls: Tls) -> None:
+    context = tls.authority.issue("old.example", is_rsa=True).server_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AES128-SHA:@SECLEVEL=0")
+    async with RecordingSink(tls=context) as sink, house(tls.relay(sink, RelayTls.OPPORTUNISTIC, ca="")) as sender:
+        (attempt,) = await sender.send()
+    assert isinstance(attempt, Attempt)
+    assert attempt.route.endswith(" TLSv1.2:AES128-SHA:128 unverified (opportunistic)")
+
+
+async def test_required_tls_is_not_had_with_a_cipher_of_old(tls: Tls, tmp_path: Path) -> None:
+    authority = CertificateAuthority(tmp_path)
+    context = authority.issue("127.0.0.1", is_rsa=True).server_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AES128-SHA:@SECLEVEL=0")
+    async with RecordingSink(tls=context) as sink, house(tls.relay(sink, REQUIRED, ca=authority.path)) as sender:
+        outcome = await sender.outcome()
+    assert isinstance(outcome, Deferred)
+    assert outcome.stage is Stage.TLS
+    assert not sink.messages
+
+
 @pytest.mark.parametrize("how", BREAKS)
 async def test_opportunistic_tls_that_breaks_is_followed_by_plain_text(tls: Tls, how: str) -> None:
     async with tls.sink() as sink, house(tls.relay(sink, RelayTls.OPPORTUNISTIC, ca="")) as sender:
