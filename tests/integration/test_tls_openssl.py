@@ -32,7 +32,7 @@ OF_OLD = ("-cipher", "ALL:@SECLEVEL=0")
 
 def started(root: Path) -> Daemon:
     folder = root / "etc"
-    folder.mkdir(parents=True)
+    folder.mkdir()
     for name in ("one.example", "two.example"):
         selfsigned(str(folder), name)
     return Daemon(root, CONFIGURATION)
@@ -43,6 +43,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """For tests that leave it as it was."""
     with started(tmp_path_factory.mktemp("tls")) as daemon:
         yield daemon
+
+
+@pytest.fixture
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short name: sockets will be in it."""
+    return tmp_path_factory.mktemp("own")
 
 
 def ask(daemon: Daemon, *options: str, say: str = "QUIT\n", until: str = "-ign_eof") -> str:
@@ -114,8 +120,8 @@ def test_no_other_protocol_is_agreed_on_and_its_first_line_is_its_last(shared: D
     assert not re.search(r"^214", printed, re.MULTILINE)
 
 
-def test_a_renewed_certificate_is_shown_after_a_reload(tmp_path: Path) -> None:
-    with started(tmp_path / "root") as daemon:
+def test_a_renewed_certificate_is_shown_after_a_reload(root: Path) -> None:
+    with started(root) as daemon:
         before = certificate(daemon)
         renew(daemon, "one.example")
         assert certificate(daemon) == before
@@ -123,8 +129,8 @@ def test_a_renewed_certificate_is_shown_after_a_reload(tmp_path: Path) -> None:
         assert certificate(daemon) != before
 
 
-def test_a_certificate_that_was_renewed_badly_is_not_shown(tmp_path: Path) -> None:
-    daemon = started(tmp_path / "root")
+def test_a_certificate_that_was_renewed_badly_is_not_shown(root: Path) -> None:
+    daemon = started(root)
     daemon.start()
     try:
         before = certificate(daemon)
@@ -137,8 +143,8 @@ def test_a_certificate_that_was_renewed_badly_is_not_shown(tmp_path: Path) -> No
         daemon.stop()
 
 
-def test_a_session_that_is_open_outlives_the_certificate_of_its_beginning(tmp_path: Path) -> None:
-    with started(tmp_path / "root") as daemon, smtplib.SMTP("127.0.0.1", daemon.port, timeout=30) as client:
+def test_a_session_that_is_open_outlives_the_certificate_of_its_beginning(root: Path) -> None:
+    with started(root) as daemon, smtplib.SMTP("127.0.0.1", daemon.port, timeout=30) as client:
         client.starttls(context=ssl._create_unverified_context())
         renew(daemon, "one.example")
         daemon.reload()
