@@ -48,10 +48,16 @@ class Kind:
     """What a file is for: the shape that it must have, and whether its values are targets of aliases."""
 
     shape: Shape
+    #: What to do when the file has another one.
+    hint: str = ""
     are_targets: bool = False
 
 
-_KINDS: Final = {"": Kind(Shape.MAPPING), "aliases": Kind(Shape.MAPPING, are_targets=True), "set": Kind(Shape.LIST)}
+_KINDS: Final = {
+    "": Kind(Shape.MAPPING, '; for a list: "-t set"'),
+    "aliases": Kind(Shape.MAPPING, are_targets=True),
+    "set": Kind(Shape.LIST),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +219,7 @@ def _check(path: str, kind: Kind, *, duplicates_matter: bool) -> Checked | None:
     errors = list(_errors(found, kind))
     doubles = list(_duplicates(entries))
     if entries and not reader.shape.serves(kind.shape):
-        errors = [Fault(entries[0].line, f"this is {reader.shape.value}, expected {kind.shape.value}")]
+        errors = [Fault(entries[0].line, f"this is {reader.shape.value}, expected {kind.shape.value}{kind.hint}")]
     if duplicates_matter:
         errors = sorted([*errors, *doubles], key=lambda fault: fault.line)
     else:

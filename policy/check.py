@@ -13,12 +13,13 @@ from policy.build.assembly import Assembled
 from policy.build.workbench import Workbench
 from policy.check_circles import check_circles
 from policy.check_relay import check_relays
-from policy.config import AnyCondition, Auth, Condition, Config, For, From, Relay, Rule
+from policy.config import AnyCondition, Auth, Condition, Config, For, From, LocalAction, Relay, Rule
 from policy.errors import Place, TableUnavailable
 from policy.grammar.syntax import ChainStatement, FilterStatement, Given, LiteralTable, NamedTable, Script, Word
 from policy.server_name import ServerName, mailname_path
 from policy.suggestion import did_you_mean
 from policy.tables.inline import InlineTable
+from policy.tables.passwd import ask_system
 from policy.tables.services import ip_address
 from policy.tables.table import Table
 
@@ -34,6 +35,7 @@ def check(bench: Workbench, assembled: Assembled, name: ServerName) -> None:
     _check_domains(bench, assembled.config)
     _check_actions(bench, assembled.config)
     _check_retries(bench, assembled.config)
+    _check_users(bench, assembled.config)
     _check_tables(bench)
     _check_filters(bench)
     _check_secrets(bench, assembled)
@@ -133,6 +135,24 @@ def _check_retries(bench: Workbench, config: Config) -> None:
         action, given = config.actions.get(name), statement.options.find("retry")
         if action and given and action.retry and action.retry.first >= config.ttl_of(name):
             bench.warn(given.place, f'mail of action "{name}" is tried once more only: its ttl ends before that retry')
+
+
+def _check_users(bench: Workbench, config: Config) -> None:
+    for name, statement in bench.script.actions.items():
+        action, given = config.actions.get(name), statement.options.find("user")
+        if not given or not isinstance(action, LocalAction) or action.userbase is not None:
+            # A userbase has users of its own.
+            continue
+        if _is_missing(action.user):
+            bench.warn(given.place, f'there is no user "{action.user}": mail of action "{name}" waits until there is')
+
+
+def _is_missing(user: str) -> bool:
+    try:
+        return ask_system(user) is None
+    except TableUnavailable:
+        # The name service rests; those who deliver will say so.
+        return False
 
 
 def _check_filters(bench: Workbench) -> None:

@@ -15,7 +15,7 @@ from policy.errors import TableUnavailable
 from policy.explain import Asked, Trial
 from policy.quoting import quoted
 from policy.ruleset import LOCAL_SOURCE, failing, source_key
-from policy.tables.table import Table
+from policy.tables.table import Shape, Table
 from spool.address import Address
 
 #: Elements of a table that is written in place which are shown; the line is the operator's own.
@@ -54,7 +54,7 @@ def table_words(config: Config, table: Table) -> str:
 def _elements(config: Config, table: Table) -> str:
     """``<vdoms>``; the elements of a table that is written in place."""
     try:
-        keys = list(table.keys()) if table.name not in config.tables else []
+        keys = [] if table.name in config.tables else _written_keys(table)
     except TableUnavailable:
         keys = []
     if not keys:
@@ -65,6 +65,12 @@ def _elements(config: Config, table: Table) -> str:
     if len(keys) > MAX_ELEMENTS:
         shown.append(f"and {len(keys) - MAX_ELEMENTS} more")
     return f"{{ {', '.join(shown)} }}"
+
+
+def _written_keys(table: Table) -> list[str]:
+    keys = list(table.keys())
+    # A list maps each key, which is lower-case, to what was written: "\S" is no "\s".
+    return [table.lookup(key) or key for key in keys] if table.shape is Shape.LIST else keys
 
 
 def _trials(config: Config, facts: Facts, address: Address) -> list[Trial]:

@@ -67,6 +67,10 @@ class Limits:
     mda: MdaLimits = field(default_factory=MdaLimits)
     scheduler: SchedulerLimits = field(default_factory=SchedulerLimits)
 
+    def for_all(self) -> tuple[tuple[str, MtaLimits | MdaLimits | SchedulerLimits], ...]:
+        """Those of no domain, each with the words that begin its line."""
+        return ("mta limit", self.mta), ("mda limit", self.mda), ("scheduler limit", self.scheduler)
+
     def of_relay(self, name: str) -> MtaLimits:
         """Those for the domain or the smarthost ``name``."""
         return self.mta_for.get(name.lower(), self.mta)

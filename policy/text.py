@@ -90,9 +90,9 @@ class _Writer:
         # Before the line for all: a domain begins with what was said for all so far.
         for domain, limits in config.limits.mta_for.items():
             yield _line("mta limit for domain", quoted(domain), *_limits(limits))
-        yield from _limit_line("mta limit", config.limits.mta)
-        yield from _limit_line("mda limit", config.limits.mda)
-        yield from _limit_line("scheduler limit", config.limits.scheduler)
+        for words, each in config.limits.for_all():
+            yield from _limit_line(words, each)
+            yield from _unset(words, each)
         yield from (f"mda wrapper {quoted(name)} {quoted(command)}" for name, command in config.wrappers.items())
 
     def _declaration(self, name: str, table: Table) -> str:
@@ -200,6 +200,13 @@ def _names_of_passwords(config: Config) -> Iterator[str]:
 def _limit_line(words: str, limits: _SomeLimits) -> Iterator[str]:
     if set_ones := _limits(limits):
         yield _line(words, *set_ones)
+
+
+def _unset(words: str, limits: _SomeLimits) -> Iterator[str]:
+    """A remark on what smtpd measures for itself."""
+    unset = [each.name.replace("_", "-") for each in fields(limits) if getattr(limits, each.name) is None]
+    if unset:
+        yield f"# {words}: smtpd finds a measure of its own for {', '.join(unset)}"
 
 
 def _limits(limits: _SomeLimits) -> list[str]:

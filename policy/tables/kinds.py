@@ -42,30 +42,32 @@ def _database(name: str, path: str) -> StoredTable:
     return DbTable(name, path)
 
 
-def _sqlite(name: str, path: str) -> StoredTable:
+def _sqlite(name: str, path: str, root: str) -> StoredTable:
     # As in `_database`.
     from policy.tables.sqlite import SqliteTable
 
-    return SqliteTable(name, path)
+    return SqliteTable(name, path, root)
 
 
 _WITH_PATH: Final[Mapping[str, Callable[[str, str], StoredTable]]] = {
     "file": FileTable,
     "db": _database,
     "passwd": PasswdTable,
-    "sqlite": _sqlite,
 }
 _WITH_SOURCE: Final[Mapping[str, Callable[[str], Credential | Variable | Program]]] = {
     "cred": Credential,
     "env": Variable,
     "exec": Program,
 }
-KINDS: Final = (*_WITH_PATH, *_WITH_SOURCE)
+_SQLITE: Final = "sqlite"
+KINDS: Final = (*_WITH_PATH, _SQLITE, *_WITH_SOURCE)
 
 
 def stored_table(name: str, text: str, layout: Layout) -> StoredTable:
     """The table that ``text`` declares: ``/path``, or a kind, a colon and what it needs; not loaded yet."""
     kind, colon, argument = ("file", ":", text) if text.startswith("/") else text.partition(":")
+    if kind == _SQLITE and argument.startswith("/"):
+        return _sqlite(name, layout.inside(argument), layout.root)
     if colon and kind in _WITH_PATH and argument.startswith("/"):
         return _WITH_PATH[kind](name, layout.inside(argument))
     if colon and kind in _WITH_SOURCE:
@@ -73,7 +75,7 @@ def stored_table(name: str, text: str, layout: Layout) -> StoredTable:
             return SourcedTable(name, _WITH_SOURCE[kind](argument))
         except SourceError as error:
             raise KindError(str(error)) from error
-    if kind in _WITH_PATH and kind != "file":
+    if kind == _SQLITE or (kind in _WITH_PATH and kind != "file"):
         raise KindError(f'expected an absolute path ({kind}:/path), found "{text}"')
     if kind == "proc":
         raise KindError('not supported yet: "proc:" tables (tables of programs)')

@@ -156,11 +156,15 @@ class SqliteDatabase:
 
 
 class SqliteTable:
-    """The table that the file ``path`` describes, for one use. ``load`` it before the first lookup."""
+    """The table that the file ``path`` describes, for one use. ``load`` it before the first lookup.
 
-    def __init__(self, name: str, path: str) -> None:
+    ``root`` stands before the path of the database.
+    """
+
+    def __init__(self, name: str, path: str, root: str = "") -> None:
         self.name = name
         self.path = path
+        self._root = root
         self._service = ANY
         self._queries = Queries("", {})
         self._database = SqliteDatabase("")
@@ -205,7 +209,8 @@ class SqliteTable:
                 text = file.read(MAX_FILE_OCTETS).decode(errors="surrogateescape")
         except OSError as error:
             raise TableUnavailable(f"table {self.name}: {self.path}: {error.strerror}") from error
-        self._queries = parse_queries(text)
+        queries = parse_queries(text)
+        self._queries = Queries(self._root + queries.dbpath, queries.statements)
         self._database = SqliteDatabase(self._queries.dbpath)
         for word, statement in self._queries.statements.items():
             # It is compiled and not run.
@@ -218,7 +223,7 @@ class SqliteTable:
         word = f"{'fetch' if service in _FETCHED and _shape is not Shape.MAPPING else 'query'}_{service.asked}"
         if service is not ANY and word not in self._queries.statements:
             raise TableSyntaxError(Fault(1, f'there is no line "{word}", which the configuration needs'))
-        table = SqliteTable(self.name, self.path)
+        table = SqliteTable(self.name, self.path, self._root)
         table._service, table._queries, table._database = service, self._queries, self._database
         return table
 

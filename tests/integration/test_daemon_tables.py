@@ -47,7 +47,7 @@ def test_a_database_of_somebody_else_is_asked(tmp_path: Path) -> None:
     path = tmp_path / "mail.db"
     writer = sqlite3.connect(path)
     writer.executescript("CREATE TABLE a (name, target); INSERT INTO a VALUES ('ann@example.org', 'root')")
-    queries = f"dbpath {path}\nquery_alias SELECT target FROM a WHERE name = ?\n"
+    queries = "dbpath /mail.db\nquery_alias SELECT target FROM a WHERE name = ?\n"
     with Daemon(
         tmp_path, DATABASE.replace("db:/etc/smtpd/aliases.db", "sqlite:/etc/smtpd/q"), tables={"q": queries}
     ) as daemon:

@@ -51,7 +51,7 @@ def aliases_in(folder: Path, root: Path) -> str:
     """A database with one alias there; the folder as the configuration names it."""
     folder.mkdir(parents=True)
     named = f"/{folder.relative_to(root)}"
-    text = f"dbpath {folder}/aliases.sqlite\nquery_alias SELECT value FROM alias WHERE name = ?\n"
+    text = f"dbpath {named}/aliases.sqlite\nquery_alias SELECT value FROM alias WHERE name = ?\n"
     (folder / "aliases.conf").write_text(text)
     with sqlite3.connect(folder / "aliases.sqlite") as database:
         database.execute("CREATE TABLE alias (name TEXT, value TEXT)")

@@ -62,6 +62,11 @@ REASONS: list[tuple[str, dict[str, Any], str]] = [
     ("from any for any mail-from <t>", {}, "mail-from <t>: <ann@example.net> is not in it"),
     ('from any for any rcpt-to "@x"', {}, 'rcpt-to @x: "bob@example.com" is not in it'),
     (
+        r'from any for any rcpt-to regex { "^[A-C]\S$", Bob@X }',
+        {},
+        r'rcpt-to regex { "^[A-C]\S$", Bob@X }: "bob@example.com" fits none of its patterns',
+    ),
+    (
         "from any for any rcpt-to { a, b, c, d, e, f }",
         {},
         'rcpt-to { a, b, c, d, and 2 more }: "bob@example.com" is not in it',

@@ -61,7 +61,9 @@ def test_a_secret_comes_from_a_database_of_somebody_else(configured: Configured)
     connection = sqlite3.connect(path)
     connection.executescript("CREATE TABLE s (label, login, password); INSERT INTO s VALUES ('isp', 'ann', 'hunter2')")
     connection.close()
-    configured.write("q", f"dbpath {path}\nquery_credentials SELECT login, password FROM s WHERE label = ?\n")
+    configured.write(
+        "q", "dbpath /etc/smtpd/mail.db\nquery_credentials SELECT login, password FROM s WHERE label = ?\n"
+    )
     assert secret(configured, "sqlite:/etc/smtpd/q") == Secret("ann", "hunter2")
     assert configured.errors(f"table t sqlite:/etc/smtpd/q\n{LOCAL}") == [
         '1:1: table "t": there is no line "query_alias", which the configuration needs'
@@ -122,7 +124,7 @@ def test_tables_of_every_kind_are_printed_as_they_are_declared(configured: Confi
     build(str(configured.folder / "t.db"), Shape.MAPPING, [("root", "ann")])
     path = configured.folder / "mail.db"
     sqlite3.connect(path).close()
-    configured.write("q", f"dbpath {path}\nquery_alias SELECT ?\n")
+    configured.write("q", "dbpath /etc/smtpd/mail.db\nquery_alias SELECT ?\n")
     text = 'table a db:/etc/smtpd/t.db\ntable b sqlite:/etc/smtpd/q\ntable c "exec:echo \\"x\\" y"\n' + "".join(
         f'action "{name}" mbox alias <{name}>\nmatch from any for domain {name}.example action "{name}"\n'
         for name in "abc"

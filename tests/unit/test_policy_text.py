@@ -77,6 +77,14 @@ def test_a_configuration_printed_as_text_parses_back_to_itself(folder: Folder, t
     assert meaning_of(folder.read(text)) == meaning_of(config)
 
 
+def test_limits_that_are_not_set_are_named_in_remarks(folder: Folder) -> None:
+    config = folder.read("mda limit max-session 5\nmatch for any reject\n")
+    lines = config_text(config).splitlines()
+    assert "mda limit max-session 5" in lines
+    assert "# mda limit: smtpd finds a measure of its own for max-session-per-user" in lines
+    assert "# scheduler limit: smtpd finds a measure of its own for max-inflight" in lines
+
+
 def test_passwords_that_stand_in_the_configuration_are_not_printed(folder: Folder) -> None:
     config = folder.read(
         'table secrets { isp = "user:opensesame" }\naction a relay host smtps://isp@h.example auth <secrets>\n'

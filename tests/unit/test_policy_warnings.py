@@ -250,8 +250,14 @@ def test_a_comment_that_swallows_the_next_line_is_noticed(configured: Configured
 
 
 def test_a_comment_right_behind_a_word_is_noticed(configured: Configured) -> None:
-    warnings = configured.warnings('action "a" mda "x" user foo#bar\nmatch for any action "a"\n')
+    warnings = configured.warnings('action "a" mda "x" user root#bar\nmatch for any action "a"\n')
     assert warnings == ['1: "#" begins a comment here, too; within quotes it is part of the word']
+
+
+def test_a_user_who_does_not_exist_is_noticed(configured: Configured) -> None:
+    actions = 'action "a" maildir user nosuchuser\naction "b" maildir user root\n'
+    text = actions + 'match for local action "a"\nmatch for any action "b"\n'
+    assert configured.warnings(text) == ['1: there is no user "nosuchuser": mail of action "a" waits until there is']
 
 
 def test_a_comment_behind_a_brace_or_a_blank_is_meant(configured: Configured) -> None:

@@ -247,7 +247,7 @@ def test_a_database_of_aliases_needs_a_name_that_tells_its_file(run: Run, conf: 
         (["-t", "aliases"], "a: |\n", 1, '{path}:1: alias a: nothing after "|"\n'),
         (["-t", "set"], "a\nb\n", 0, "{path}: 2 entries\n"),
         (["-t", "set"], "a b\n", 1, "{path}:1: this is a mapping, expected a list\n"),
-        ([], "a\n", 1, "{path}:1: this is a list, expected a mapping\n"),
+        ([], "a\n", 1, '{path}:1: this is a list, expected a mapping; for a list: "-t set"\n'),
         ([], "", 0, "{path}: 0 entries\n"),
     ],
 )
