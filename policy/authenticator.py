@@ -46,6 +46,7 @@ class TableLogins:
     def __init__(self, table: Table, limiter: anyio.CapacityLimiter) -> None:
         self.table = table
         self._limiter = limiter
+        self._held_verifiers = False
 
     async def check(self, login: str, password: str, address: str) -> bool:
         """See `Authenticator`."""
@@ -53,10 +54,13 @@ class TableLogins:
 
     def holds_verifiers(self) -> bool:
         """See `Authenticator`."""
-        try:
-            return holds_verifiers(self.table)
-        except TableUnavailable:
-            return False
+        # What is stale is read by the next check, in a thread.
+        if not self.table.is_stale:
+            try:
+                self._held_verifiers = holds_verifiers(self.table)
+            except TableUnavailable:
+                return False
+        return self._held_verifiers
 
     async def verifier(self, login: str) -> Verifier:
         """See `Authenticator`."""

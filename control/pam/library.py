@@ -17,11 +17,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from policy.login_frames import Question, Verdict
+from policy.pam_service import LIBRARY, SERVICE
 
-SERVICE: Final = b"smtpd"
-
-#: The library's name on Linux; anything else is another PAM, whose numbers are others.
-_LIBRARY: Final = "libpam.so.0"
 _SUCCESS: Final = 0
 _CONVERSATION_ERROR: Final = 19
 #: Where PAM itself, or what a module asks, is out of order; every other code says no. <security/_pam_types.h>.
@@ -60,7 +57,7 @@ class _Conversation(ctypes.Structure):
 @functools.cache
 def load() -> ctypes.CDLL:
     """The library. Raises `OSError`."""
-    library = ctypes.CDLL(_LIBRARY)
+    library = ctypes.CDLL(LIBRARY)
     handle = ctypes.c_void_p
     conversation, made = ctypes.POINTER(_Conversation), ctypes.POINTER(handle)
     library.pam_start.argtypes = [ctypes.c_char_p, ctypes.c_char_p, conversation, made]
@@ -78,7 +75,7 @@ def ask(question: Question, folder: bytes = b"") -> Verdict:
     handle = ctypes.c_void_p()
     conversation = _Conversation(converse, None)
     start: Callable[..., int] = library.pam_start
-    arguments: list[Any] = [SERVICE, question.login, ctypes.byref(conversation)]
+    arguments: list[Any] = [SERVICE.encode(), question.login, ctypes.byref(conversation)]
     if folder:
         # Linux-PAM 1.4 and newer.
         start = library.pam_start_confdir

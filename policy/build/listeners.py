@@ -12,7 +12,7 @@ from policy.build.workbench import Workbench
 from policy.config import Auth, Listener, ListenerTls
 from policy.errors import Place
 from policy.grammar.syntax import Given, ListenStatement, Options
-from policy.pam_service import missing_service
+from policy.pam_service import missing
 from policy.suggestion import did_you_mean
 from policy.tables.service import ADDRNAME, CREDENTIALS, MAILADDRMAP, NETADDR, Service
 from policy.tables.services import ip_address
@@ -189,10 +189,10 @@ def _auth(bench: Workbench, statement: ListenStatement) -> tuple[Auth, Table | N
         modes = ", ".join(_TLS_MODES)
         bench.complain(given.place, f'"{given.word}" would take passwords in plain text: expected one of {modes} too')
     if given.argument is None:
-        missing = missing_service(bench.layout)
-        if missing:
-            hint = f"expected {missing}, or a table of logins and password hashes, such as <creds>"
-            bench.complain(given.place, f'"{given.word}" without a table asks PAM, which has no such service; {hint}')
+        lacking = missing(bench.layout)
+        if lacking:
+            hint = f"{lacking}, or a table of logins and password hashes, such as <creds>"
+            bench.complain(given.place, f'"{given.word}" without a table asks PAM, {hint}')
         elif os.geteuid() != 0:
             who = "an ordinary user who starts smtpd can have PAM check no password but the user's own"
             bench.warn(given.place, f'"{given.word}" without a table: {who}; other logins are refused')

@@ -7,7 +7,8 @@ import re
 import shutil
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -17,6 +18,7 @@ import pytest
 from control.journal import LineFormatter
 from policy import scram
 from policy.config import Auth, Listener, ListenerTls
+from policy.credentials import encrypt
 from policy.tables.inline import InlineTable
 from spool.layout import layout
 from spool.writer import SpoolWriter
@@ -60,6 +62,18 @@ async def run(*command: str) -> subprocess.CompletedProcess[str]:
     return await anyio.to_thread.run_sync(done)
 
 
+def typed_into(program: Sequence[str], text: str) -> str:
+    """What a program says to somebody at a terminal, who does not hang up."""
+    with subprocess.Popen(
+        program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(text)
+        process.stdin.flush()
+        return process.stdout.read()
+
+
 async def gsasl(server: Server, authority: CertificateAuthority, mechanism: str, password: str) -> str:
     """What gsasl and the server said."""
     done = await run(
@@ -86,6 +100,29 @@ async def test_swaks_logs_in(spool: SpoolWriter, authority: CertificateAuthority
             "--auth-user", "user", "--auth-password", "pencil", "--to", "a@b.example", "--quit-after", "AUTH",
         )  # fmt: skip
         assert "235 2.0.0 Authentication succeeded" in done.stdout, done.stdout
+
+
+async def test_the_login_of_the_arch_wiki_by_openssl(spool: SpoolWriter, authority: CertificateAuthority) -> None:
+    people = InlineTable.of_mapping("creds", {"username": encrypt("password")})
+    wanted = setting(authority)
+    wanted = replace(wanted, listener=replace(wanted.listener, credentials=people, no_dsn=False))
+    async with smtp_server(spool, wanted) as server:
+        program = (
+            "openssl",
+            "s_client",
+            "-connect",
+            f"127.0.0.1:{server.port}",
+            "-starttls",
+            "smtp",
+            "-quiet",
+            "-crlf",
+        )
+        typed = "ehlo test.domain.tld\nAUTH PLAIN\ndXNlcm5hbWUAdXNlcm5hbWUAcGFzc3dvcmQ=\nQUIT\n"
+        said = (await anyio.to_thread.run_sync(typed_into, program, typed)).splitlines()
+    assert "250-SIZE 36700160" in said
+    assert "250-AUTH PLAIN LOGIN" in said
+    # The challenge is a code, a blank and nothing.
+    assert said[said.index("334 ") :] == ["334 ", "235 2.0.0 Authentication succeeded", "221 2.0.0 Bye"]
 
 
 async def test_fail2ban_bans_who_guesses_and_nobody_whom_a_login_names(
