@@ -18,6 +18,9 @@ import pytest
 from tests.tools.besieged import Besieged, besieged
 from tests.tools.stranger import Stranger
 
+#: One daemon serves all of them.
+pytestmark = pytest.mark.xdist_group("attacks: aiosmtpd")
+
 CONFIGURATION = """\
 listen on 127.0.0.1 port $port
 action in maildir "/Maildir" virtual { "@" = "root" }

@@ -34,6 +34,9 @@ from tests.tools.besieged import Besieged, besieged
 from tests.tools.daemon import wait_for
 from tests.tools.stranger import Stranger
 
+#: One daemon serves all of them.
+pytestmark = pytest.mark.xdist_group("attacks: exim")
+
 #: Nothing is delivered by a command as root.
 USER = "games" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
 CONFIGURATION = """\

@@ -26,6 +26,9 @@ from tests.tools.recording_sink import RecordingSink
 from tests.tools.smtp_server import HASH
 from tests.tools.stranger import Stranger
 
+#: One daemon serves all of them.
+pytestmark = pytest.mark.xdist_group("attacks: open relay")
+
 #: The rules of the seed's mail server, but for where mail for elsewhere is taken to.
 CONFIGURATION = """\
 pki mx.domain.tld cert "/etc/smtpd/smtpd.crt"

@@ -52,6 +52,9 @@ from tests.tools.proxying import header
 from tests.tools.recording_sink import Act
 from tests.tools.stranger import Stranger
 
+#: One daemon serves all of them.
+pytestmark = pytest.mark.xdist_group("attacks: opensmtpd")
+
 #: Nothing is delivered by a command as root.
 USER = "games" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
 CONFIGURATION = """\

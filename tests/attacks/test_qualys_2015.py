@@ -39,6 +39,9 @@ from tests.tools.besieged import Besieged, besieged
 from tests.tools.daemon import wait_for
 from tests.tools.stranger import Stranger
 
+#: One daemon serves all of them.
+pytestmark = pytest.mark.xdist_group("attacks: qualys")
+
 CONFIGURATION = """\
 smtp max-message-size 100000
 listen on 127.0.0.1 port $port

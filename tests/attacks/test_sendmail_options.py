@@ -18,6 +18,9 @@ import pytest
 
 from tests.tools.besieged import Besieged, besieged
 
+#: One daemon serves all of them.
+pytestmark = pytest.mark.xdist_group("attacks: sendmail options")
+
 CONFIGURATION = """\
 listen on 127.0.0.1 port $port
 action onward relay host "smtp+notls://127.0.0.1:$sink"

@@ -27,6 +27,9 @@ from tests.tools.daemon import BIN
 from tests.tools.recording_sink import Act, RecordingSink
 from tests.tools.stranger import Stranger
 
+#: One daemon serves all of them.
+pytestmark = pytest.mark.xdist_group("attacks: smuggling")
+
 CONFIGURATION = """\
 listen on 127.0.0.1 port $port
 action onward relay host "smtp+notls://127.0.0.1:$sink"

@@ -122,7 +122,7 @@ def test_a_client_that_begins_tls_twice_is_refused(daemon: Daemon) -> None:
 
 # -- the client -------------------------------------------------------------------------------------------------------
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("attacks: starttls")]
 
 
 @pytest.fixture
