@@ -67,10 +67,21 @@ async def serve(start: Start, ready: Callable[[], None]) -> None:
         household = Household(start, users, control)
         try:
             await Supervisor(start, household).serve(ready)
+        except BaseExceptionGroup as group:
+            raise _refusal_in(group) from group
         finally:
             with anyio.CancelScope(shield=True):
                 await household.aclose()
     _log.info("Exiting")
+
+
+def _refusal_in(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The `StartError` that ended the tasks, if one did."""
+    refusals = group.subgroup(StartError)
+    if refusals is None:
+        return group
+    first = refusals.exceptions[0]
+    return _refusal_in(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 class Supervisor:
@@ -82,7 +93,6 @@ class Supervisor:
         self._household = household
         self._watch = TableWatch()
         self._stop = anyio.Event()
-        self._hurry = anyio.Event()
         self._lost = anyio.Event()
         self._reloading = anyio.Lock()
         self._looking = anyio.Lock()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shutil
 import signal
 import smtplib
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -243,3 +245,29 @@ def test_one_process_of_root_leaves_the_spool_of_the_queue_alone(daemon: Daemon)
     alone = Daemon(daemon.root, CONFIGURATION, one_process=True)
     assert alone.launch().wait(30) == 1
     assert "start smtpd without --one-process" in daemon.log
+
+
+def test_a_spool_that_cannot_be_opened_ends_the_start_with_a_sentence(daemon: Daemon) -> None:
+    daemon.stop()
+    (daemon.root / "var/spool/smtpd/state.db").write_bytes(b"no database at all, and long enough to be looked at" * 100)
+    assert daemon.launch().wait(60) == 1
+    (complaint,) = [line for line in daemon.log.splitlines() if line.startswith("smtpd: ")]
+    assert complaint.startswith(f"smtpd: {daemon.root}/var/spool/smtpd: ")
+    assert "Traceback" not in daemon.log
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace makes the fsync fail")
+def test_all_processes_end_when_a_write_may_be_lost(daemon: Daemon) -> None:
+    assert daemon.process is not None
+    process, pids = daemon.process, list(family(daemon.process.pid))
+    inject = ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"]
+    queue = str(process_of(daemon, Role.QUEUE))
+    with subprocess.Popen(["strace", "-f", "-p", queue, *inject], stderr=subprocess.PIPE, text=True) as strace:
+        assert strace.stderr is not None
+        assert "attached" in strace.stderr.readline()
+        with pytest.raises((OSError, smtplib.SMTPException)):
+            send(daemon, "never acknowledged")
+        assert process.wait(30) == os.EX_IOERR
+        strace.stderr.read()
+    assert "a write to the spool may be lost" in daemon.log
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the processes to end")
