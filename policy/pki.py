@@ -291,7 +291,7 @@ def _selfsigned_certificate(key: ec.EllipticCurvePrivateKey, names: Sequence[str
         .serial_number(x509.random_serial_number())
         .not_valid_before(begin)
         .not_valid_after(begin + SELFSIGNED_LIFETIME)
-        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([general_name(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), False)
@@ -301,7 +301,8 @@ def _selfsigned_certificate(key: ec.EllipticCurvePrivateKey, names: Sequence[str
     )
 
 
-def _general_name(name: str) -> x509.GeneralName:
+def general_name(name: str) -> x509.GeneralName:
+    """A host name or an IP address, as certificates have them."""
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:

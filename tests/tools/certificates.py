@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import ipaddress
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
+
+from policy.pki import general_name
 
 _DAY = datetime.timedelta(days=1)
 
@@ -54,7 +55,7 @@ class CertificateAuthority:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = (
             self._builder(subject, key.public_key(), days)
-            .add_extension(x509.SubjectAlternativeName([_san(name)]), critical=False)
+            .add_extension(x509.SubjectAlternativeName([general_name(name)]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         stem = self._folder / name.replace(":", "_")
@@ -81,10 +82,3 @@ class CertificateAuthority:
             .not_valid_before(now - 10 * _DAY)
             .not_valid_after(now + days * _DAY)
         )
-
-
-def _san(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
