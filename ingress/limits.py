@@ -31,9 +31,11 @@ class Limits:
     #: Connections at once, from everybody. Each costs a descriptor and some 10 KB, in TLS 30 (`bench.strangers`); a listener
     #: beyond it answers 421.
     connections: int = 4000
-    #: Connections at once from one address (IPv6: one /64, which is what one customer gets). Loopback and the socket
-    #: are exempt: a local program that opens many is the operator's own.
+    #: Connections at once from one address (IPv6: one /64, which is what one customer gets). Loopback is
+    #: exempt: a local program that opens many is the operator's own.
     connections_per_address: int = 50
+    #: Connections at once of one user at the socket, whom the kernel names: nobody here keeps strangers from being served.
+    connections_per_user: int = 400
     #: New connections of one address: so many at once, and then so many a second. A server that opens one for each message
     #: of a mailing is below it; one that opens a hundred a second wears us out with handshakes. Loopback is exempt.
     arrivals_at_once: int = 300

@@ -303,7 +303,8 @@ class Ingress:
             self._tasks.start_soon(self._attend, session)
 
     async def _attend(self, session: Dialogue) -> None:
-        origin = customer(session.client.address)
+        uid = session.client.uid
+        origin = customer(session.client.address) if uid is None else f"uid {uid}"
         refusal = self._refusal(origin, session.client.address)
         if refusal is not None:
             session.turn_away(refusal)
@@ -326,6 +327,8 @@ class Ingress:
         """Why another connection of this client is one too many, if it is."""
         if len(self._sessions) >= self._capacity:
             return replies.TOO_MANY_CONNECTIONS
+        if origin.startswith("uid ") and self._from[origin] >= self._limits.connections_per_user:
+            return replies.TOO_MANY_FROM_USER
         if is_loopback(address):
             return None
         if not self._arrivals.admit(origin, asyncio.get_running_loop().time()):

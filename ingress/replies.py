@@ -56,6 +56,7 @@ ALREADY_SECURE: Final = Reply(503, "5.5.1", "Invalid command: Channel already se
 TOO_MANY_ERRORS: Final = Reply(421, "4.7.0", "Too many errors")
 TOO_MANY_CONNECTIONS: Final = Reply(421, "4.3.2", "Too many connections, try again later")
 TOO_MANY_FROM_ADDRESS: Final = Reply(421, "4.7.0", "Too many connections from your address")
+TOO_MANY_FROM_USER: Final = Reply(421, "4.7.0", "Too many connections of this user")
 SHUTTING_DOWN: Final = Reply(421, "4.3.2", "Service is shutting down, try again later")
 PAUSED: Final = Reply(421, "4.3.2", "Service is paused, try again later")
 TOO_MANY_TOO_FAST: Final = Reply(421, "4.7.0", "Too many new connections from your address, try again later")

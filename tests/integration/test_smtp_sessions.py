@@ -64,6 +64,17 @@ async def test_one_address_cannot_have_all_connections(spool: SpoolWriter, monke
             pass
 
 
+async def test_one_user_cannot_have_all_connections_by_the_socket(spool: SpoolWriter, tmp_path: Path) -> None:
+    setting = with_limits(connections_per_user=1)
+    setting = replace(setting, listener=Listener("", 0), path=str(tmp_path / "submission.sock"))
+    async with smtp_server(spool, setting) as server:
+        async with connected(server), unwelcome(server) as second:
+            assert await second.line() == "421 4.7.0 Too many connections of this user"
+        await nobody_left(server)
+        async with connected(server):
+            pass
+
+
 # -- how slow ---------------------------------------------------------------------------------------------------------
 
 
