@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
 import anyio
@@ -41,6 +41,7 @@ from policy.errors import TableUnavailable
 from policy.pam_service import service_folder
 from policy.tables.held import portable
 from spool.channel import CallFailed, Channel, ChannelClosed, Method, Offer, pair
+from spool.errors import SpoolError
 from spool.faults import NO_FAULTS
 
 _log: Final = logging.getLogger("control.daemon")
@@ -154,7 +155,7 @@ class Household:
         """Call that one, if it is there to hear it."""
         process = self._processes.get(role)
         if process is not None:
-            with suppress(ChannelClosed, CallFailed):
+            with _passing(role):
                 await process.channel.call(method, argument)
 
     # -- deaths -------------------------------------------------------------------------------------------------------
@@ -276,7 +277,7 @@ class Household:
         octets = await anyio.to_thread.run_sync(self._written, role, new)
         process = self._processes[role]
         # One that has just died gets it with its life.
-        with suppress(ChannelClosed, CallFailed):
+        with _passing(role):
             await process.channel.call(TAKE, Take(octets, is_reload), sockets)
 
     def _written(self, role: Role, new: set[Place]) -> bytes:
@@ -307,6 +308,17 @@ class Household:
         for opening in generation.openings:
             if opening.socket is not None:
                 self._sockets[opening.place] = opening.socket
+
+
+@contextmanager
+def _passing(role: Role) -> Iterator[None]:
+    """What goes wrong in one process ends no other."""
+    try:
+        yield
+    except ChannelClosed:
+        return
+    except (CallFailed, SpoolError) as error:
+        _log.warning("the %s process could not do what it was told: %s", role.value, error)
 
 
 def _served(name: str, serve: Callable[[socket.socket], None]) -> socket.socket:
