@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,10 @@ KEY_MODE: Final = 0o740
 EXPIRY_WARNING: Final = datetime.timedelta(days=14)
 #: How long the certificates that we make ourselves hold.
 SELFSIGNED_LIFETIME: Final = datetime.timedelta(days=365)
+
+
+#: How the certificates in a folder of trusted ones are called, by c_rehash(1).
+_HASHED: Final = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 
 
 class PkiError(PolicyError):
@@ -97,14 +102,16 @@ class KeyMaterial:
     """All that the TLS side of a listener is made of; whoever has it needs no file."""
 
     pairs: tuple[KeyPair, ...]
-    #: What clients' certificates are verified against, in PEM form; empty for the system's.
+    #: What clients' certificates are verified against, in PEM form; empty when none are demanded.
     ca: bytes = b""
 
 
 def key_material(listener: Listener) -> KeyMaterial:
     """Read it, unless somebody else could. Raises `PkiError`."""
     pairs = tuple(KeyPair(pki, _guarded(pki.cert, CERT_MODE), _guarded(pki.key, KEY_MODE)) for pki in listener.pki)
-    return KeyMaterial(pairs, _read(listener.ca) if listener.verify and listener.ca else b"")
+    if not listener.verify:
+        return KeyMaterial(pairs)
+    return KeyMaterial(pairs, _read(listener.ca) if listener.ca else _system_authorities())
 
 
 def server_context(listener: Listener, material: KeyMaterial | None = None) -> ssl.SSLContext:
@@ -178,6 +185,17 @@ def _read(path: str) -> bytes:
         raise PkiError(f"{path}: {error.strerror}") from error
 
 
+def _system_authorities() -> bytes:
+    """Whom this system trusts, for a process that may not look. OpenSSL itself would look at each verification."""
+    places = ssl.get_default_verify_paths()
+    files = [places.cafile] if places.cafile else []
+    if places.capath:
+        files += sorted(entry.path for entry in os.scandir(places.capath) if _HASHED.fullmatch(entry.name))
+    if not files:
+        raise PkiError('this system has no certificates of authorities: expected "ca NAME" for "verify"')
+    return b"\n".join(_read(path) for path in files)
+
+
 def _read_certificates(path: str) -> list[x509.Certificate]:
     return _certificates(_read(path), path)
 
@@ -242,15 +260,13 @@ def _allow_dhe(context: ssl.SSLContext) -> None:
 
 def _demand_certificates(context: ssl.SSLContext, path: str, ca: bytes) -> None:
     context.verify_mode = ssl.CERT_REQUIRED
-    if not path:
-        context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
-        return
     try:
         # Not as text: that would have to be ASCII, and bundles have remarks that are not.
         with in_memory(ca) as bundle:
             context.load_verify_locations(bundle)
     except (OSError, ValueError) as error:
-        raise PkiError(f"{path} cannot be used to verify certificates: {error}") from error
+        whose = path or "what this system trusts"
+        raise PkiError(f"{whose} cannot be used to verify certificates: {error}") from error
 
 
 def _names(certificate: x509.Certificate) -> frozenset[str]:

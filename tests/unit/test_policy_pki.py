@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import os
 import pickle
+import shutil
 import socket
 import ssl
 import threading
@@ -201,3 +202,20 @@ def test_the_usual_ciphers_keep_what_was_said_secret_when_a_key_is_stolen(pki: P
 def test_a_bundle_with_remarks_in_another_tongue_is_read(pki: Pki) -> None:
     Path(pki.cert).write_bytes("# Főtanúsítvány\n".encode() + Path(pki.cert).read_bytes())
     assert server_context(Listener("127.0.0.1", 0, pki=(pki,), verify=True, ca=pki.cert)).get_ca_certs()
+
+
+def test_without_ca_clients_are_verified_by_whom_the_system_trusts_without_its_files(
+    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "trusted"
+    folder.mkdir()
+    (folder / "01234567.0").symlink_to(pki.cert)
+    (folder / "README").write_text("no certificate")
+    monkeypatch.setenv("SSL_CERT_DIR", str(folder))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nothing"))
+    listener = Listener("127.0.0.1", 0, pki=(pki,), verify=True)
+    material = key_material(listener)
+    shutil.rmtree(folder)
+    assert len(server_context(listener, material).get_ca_certs()) == 1
+    with pytest.raises(PkiError, match="has no certificates of authorities"):
+        key_material(listener)
