@@ -34,6 +34,11 @@ from spool.intent import MboxIntent
 DELIVER: Final = "deliver"
 
 
+#: What an agent, and a command of its user's, may take; soft and hard. A core dump holds somebody's mail. The daemon itself
+#: may have tens of thousands of descriptors, which some programs close one by one when they start.
+LIMITS: Final = {resource.RLIMIT_CORE: (0, 0), resource.RLIMIT_NOFILE: (1024, 4096)}
+
+
 class RemoteDesk:
     """The daemon at the other end of the socket."""
 
@@ -65,7 +70,10 @@ def become(who: Identity) -> None:
     os.setsid()
     os.umask(0o077)
     os.chdir("/")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for limit, (soft, hard) in LIMITS.items():
+        _, allowed = resource.getrlimit(limit)
+        most = hard if allowed == resource.RLIM_INFINITY else min(hard, allowed)
+        resource.setrlimit(limit, (min(soft, most), most))
     if os.geteuid() == 0:
         os.setgroups(who.groups)
         os.setresgid(who.gid, who.gid, who.gid)

@@ -164,6 +164,14 @@ async def test_the_mail_is_the_users_own(make_hands: Make, public: Path) -> None
         assert (path.stat().st_uid, path.stat().st_gid) == (GAMES.uid, GAMES.gid), path
 
 
+async def test_a_command_may_open_so_many_files_and_dump_no_core(make_hands: Make, public: Path) -> None:
+    result = only(
+        await make_hands().make(GAMES, [shell(f"cat >/dev/null; (ulimit -n; ulimit -c) >{public}/home/limits")])
+    )
+    assert isinstance(result, Delivered)
+    assert (public / "home/limits").read_text() == "1024\n0\n"
+
+
 async def test_a_command_runs_as_the_user_with_the_users_groups(make_hands: Make, public: Path) -> None:
     who = replace(GAMES, groups=(60, 12))
     result = only(await make_hands().make(who, [shell(f"cat >/dev/null; (id -ru; id -G) >{public}/home/id")]))
