@@ -21,7 +21,7 @@ from typing import Final
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from control.generation import Generation, GenerationRefused, read_generation
 from control.notify import tell_ready, tell_reloading, tell_stopping
@@ -104,7 +104,7 @@ class Supervisor:
         async with anyio.create_task_group() as everything:
             everything.start_soon(self._end_when_lost)
             await self._begin(everything, generation)
-            everything.start_soon(self._obey_signals, everything)
+            await everything.start(self._obey_signals, everything)
             everything.start_soon(self._keep)
             everything.start_soon(self._watch_tables)
             ready()
@@ -166,8 +166,9 @@ class Supervisor:
         await household.tell(Role.DELIVERY, END)
         await household.see_off(Role.DELIVERY, FAREWELL)
 
-    async def _obey_signals(self, everything: TaskGroup) -> None:
+    async def _obey_signals(self, everything: TaskGroup, *, task_status: TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
             async for number in signals:
                 if number is signal.SIGHUP:
                     everything.start_soon(self._reload)

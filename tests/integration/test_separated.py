@@ -271,3 +271,9 @@ def test_all_processes_end_when_a_write_may_be_lost(daemon: Daemon) -> None:
         strace.stderr.read()
     assert "a write to the spool may be lost" in daemon.log
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the processes to end")
+
+
+def test_a_stop_right_after_the_start_is_heard(daemon: Daemon) -> None:
+    for _ in range(3):
+        assert daemon.stop() == 0
+        daemon.start()
