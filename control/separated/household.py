@@ -48,6 +48,8 @@ _log: Final = logging.getLogger("control.daemon")
 
 #: The order in which they are started and told to begin.
 _ORDER: Final = (Role.QUEUE, Role.HELPER, Role.DELIVERY, Role.INGRESS)
+#: Seconds that a killed process is waited for; one that hangs in the kernel is left to it.
+LAST_WAIT: Final = 5.0
 #: Those who go by the configuration, in the order in which a new one comes to them.
 _SUPPLIED: Final = (Role.DELIVERY, Role.INGRESS, Role.QUEUE)
 #: Who talks to whom; the first of two hears of it first.
@@ -149,7 +151,8 @@ class Household:
         if not process.over.is_set():
             _log.warning("the %s process did not end in %d s: it is killed", role.value, patience)
             process.kill()
-            await process.over.wait()
+            with anyio.move_on_after(LAST_WAIT):
+                await process.over.wait()
 
     async def tell(self, role: Role, method: Method[Any, Any], argument: object = None) -> None:
         """Call that one, if it is there to hear it."""
