@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 Step: TypeAlias = "Callable[[Database], None]"
 
 
+#: Read at once: the process that makes a spool may not be able to read our files by then.
+_SCHEMA: Final = load("schema.sql")
+
+
 def _sealed_bodies(database: Database) -> None:
     """Rows say how their bodies are sealed; those that are there lie open."""
     database.execute("ALTER TABLE message ADD COLUMN compression TEXT NOT NULL DEFAULT ''")
@@ -54,7 +58,7 @@ def version_of(connection: sqlite3.Connection, newest: int = VERSION) -> int:
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables of a new spool."""
     connection.execute("BEGIN IMMEDIATE")
-    for statement in load("schema.sql").values():
+    for statement in _SCHEMA.values():
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute("COMMIT")
