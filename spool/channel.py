@@ -258,9 +258,10 @@ class Channel:
         number = self._last
         waiting = _Waiting(method, self._loop.create_future())
         frame = _Call(number, method.name, len(descriptors), msgspec.Raw(_encoder.encode(argument)))
-        self._send(frame, descriptors)
+        # Before it is sent: whoever finds the channel broken tells those who wait.
         self._waiting[number] = waiting
         try:
+            self._send(frame, descriptors)
             return await waiting.future
         finally:
             self._waiting.pop(number, None)

@@ -219,6 +219,17 @@ async def test_whoever_waits_hears_that_the_other_side_has_gone() -> None:
             await channel.call(DOUBLE, 2)
 
 
+async def test_a_call_that_finds_the_other_side_gone_is_not_left_waiting() -> None:
+    near, far = pair()
+    channel = Channel(near)
+    async with anyio.create_task_group() as group:
+        await group.start(channel.run)
+        far.close()
+        # Its end has not been read yet: it is the kernel that refuses the frame.
+        with anyio.fail_after(2), pytest.raises(ChannelClosed):
+            await channel.call(DOUBLE, 1)
+
+
 async def test_a_side_that_serves_enough_lets_the_other_wait() -> None:
     server = Server()
     near, far = pair()
