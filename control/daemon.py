@@ -14,16 +14,13 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 import anyio
 
 from control.background import Starting
 from control.notify import tell_ready
 from control.start import Start, StartError, prepare_process
-
-#: Is the daemon until a signal asks for the end. Raises `StartError`.
-Serve: TypeAlias = Callable[[Start, Callable[[], None]], Awaitable[None]]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -38,10 +35,7 @@ def run(start: Start, starting: Starting | None) -> int:
             starting.ready()
 
     try:
-        is_apart = os.geteuid() == 0 and not start.one_process
-        serve = _separated() if is_apart else _together()
-        # The supervisor has no need of speed, and uvloop may never tell it of a process that has ended.
-        anyio.run(partial(serve, start, ready), backend="asyncio", backend_options={"use_uvloop": not is_apart})
+        anyio.run(partial(_chosen(start), start, ready), backend="asyncio", backend_options={"use_uvloop": True})
     except StartError as error:
         print(f"smtpd: {error}", file=sys.stderr)
         if start.journal.is_elsewhere:
@@ -57,14 +51,12 @@ def run(start: Start, starting: Starting | None) -> int:
     return status
 
 
-# What the other one needs is not read.
-def _separated() -> Serve:
-    from control.separated.supervisor import serve
+def _chosen(start: Start) -> Callable[[Start, Callable[[], None]], Awaitable[None]]:
+    # What the other one needs is not read.
+    if os.geteuid() == 0 and not start.one_process:
+        from control.separated.supervisor import serve as serve_separated
 
-    return serve
+        return serve_separated
+    from control.together import serve as serve_together
 
-
-def _together() -> Serve:
-    from control.together import serve
-
-    return serve
+    return serve_together
