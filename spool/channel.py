@@ -24,11 +24,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import anyio
 import msgspec
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskStatus
 
 from spool.faults import SPOOL_FAULTS, Fault, Faults, exception_of, fault_of
 
@@ -42,6 +43,8 @@ MAX_BACKLOG: Final = 16 << 20
 MAX_DESCRIPTORS: Final = 253
 #: Octets read at a time.
 _READ: Final = 256 * 1024
+#: Frames written at a time: below what the kernel takes of pieces (IOV_MAX).
+_WRITE: Final = 512
 
 #: What decoding raises: text that is no UTF-8, and values in values without end, are no errors of msgspec's own.
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -60,6 +63,10 @@ class ChannelClosed(ConnectionError):
 
 class CallFailed(Exception):
     """Something unforeseen went wrong at the other side; its log says what."""
+
+
+class _Over(Exception):
+    """Ends those who serve calls."""
 
 
 class Method(Generic[A, R]):
@@ -175,8 +182,11 @@ class Channel:
         self._incoming = bytearray()
         self._piece = bytearray(_READ)
         self._descriptors: deque[int] = deque()
+        #: What waits to be sent: until the end of this turn of the loop, or until the kernel takes more.
         self._outgoing: deque[tuple[memoryview, list[int]]] = deque()
         self._backlog = 0
+        self._is_flushing = False
+        self._is_blocked = False
         self._sendable = asyncio.Event()
         self._sendable.set()
         self._faults = faults
@@ -184,7 +194,8 @@ class Channel:
         self._most = load
         self._load = 0
         self._is_reading = False
-        self._group: TaskGroup | None = None
+        #: asyncio's own, whose tasks cost a tenth of anyio's: there is one for each call.
+        self._servants: asyncio.TaskGroup | None = None
         self._over = anyio.Event()
         self._reason = ""
 
@@ -201,11 +212,17 @@ class Channel:
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve calls and bring answers home, until the other side is gone. Cancelled, it closes this end."""
         try:
-            async with anyio.create_task_group() as self._group:
-                self._read_on()
-                task_status.started()
-                await self._over.wait()
-                self._group.cancel_scope.cancel()
+            async with asyncio.TaskGroup() as servants:
+                self._servants = servants
+                try:
+                    self._read_on()
+                    task_status.started()
+                    await self._over.wait()
+                    raise _Over
+                finally:
+                    self._servants = None
+        except* _Over:
+            pass
         finally:
             self.close("closed here")
 
@@ -218,13 +235,19 @@ class Channel:
         if self._over.is_set():
             return
         self._reason = reason
+        # What was said before the end is heard, as far as the kernel takes it.
+        self._flush()
+        if not self._over.is_set():
+            self._end()
+
+    def _end(self) -> None:
         self._over.set()
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()
         for waiting in self._waiting.values():
             if not waiting.future.done():
-                waiting.future.set_exception(ChannelClosed(reason))
+                waiting.future.set_exception(ChannelClosed(self._reason))
         self._waiting.clear()
         self._sendable.set()
         while self._descriptors:
@@ -245,9 +268,10 @@ class Channel:
         return await self._ask(method, argument, ())
 
     def tell(self, method: Method[A, R], argument: A) -> None:
-        """Say something that needs no answer."""
+        """Say something that needs no answer; it is on its way at once."""
         self._require_open()
         self._send(_Call(0, method.name, 0, msgspec.Raw(_encoder.encode(argument))))
+        self._flush()
 
     async def _ask(self, method: Method[A, R], argument: A, descriptors: Sequence[int]) -> tuple[R, Descriptors]:
         self._require_open()
@@ -281,50 +305,71 @@ class Channel:
     # -- out ----------------------------------------------------------------------------------------------------------
 
     def _send(self, frame: _Frame, descriptors: Sequence[int] = ()) -> None:
-        octets = _encoder.encode(frame)
-        if len(octets) > MAX_FRAME:
-            raise ValueError(f"a frame of {len(octets)} octets is too long")
-        whole = memoryview(_LENGTH.pack(len(octets)) + octets)
-        if not self._outgoing:
-            sent = self._push(whole, descriptors)
-            if sent:
-                whole, descriptors = whole[sent:], ()
-        if len(whole) and not self.is_closed:
-            if not self._outgoing:
-                self._loop.add_writer(self._socket, self._write_on)
-            self._outgoing.append((whole, [os.dup(one) for one in descriptors]))
-            self._backlog += len(whole)
-            if self._backlog > MAX_BACKLOG:
-                self._sendable.clear()
+        """Have it written at the end of this turn of the loop: all that is said in one goes in one call."""
+        octets = bytearray(_LENGTH.size)
+        _encoder.encode_into(frame, octets, _LENGTH.size)
+        length = len(octets) - _LENGTH.size
+        if length > MAX_FRAME:
+            raise ValueError(f"a frame of {length} octets is too long")
+        _LENGTH.pack_into(octets, 0, length)
+        self._outgoing.append((memoryview(octets), [os.dup(one) for one in descriptors]))
+        self._backlog += len(octets)
+        if self._backlog > MAX_BACKLOG:
+            self._sendable.clear()
+        if not (self._is_flushing or self._is_blocked):
+            self._is_flushing = True
+            self._loop.call_soon(self._flush)
 
-    def _push(self, octets: memoryview, descriptors: Sequence[int]) -> int:
-        """How many octets the kernel took; the descriptors go with the first of them."""
+    def _flush(self) -> None:
+        """Write what waits; the rest as soon as the kernel takes it."""
+        self._is_flushing = False
+        while self._outgoing and self._push():
+            pass
+        if self.is_closed:
+            return
+        if not self._outgoing:
+            self._sendable.set()
+        if self._is_blocked != bool(self._outgoing):
+            self._is_blocked = not self._is_blocked
+            if self._is_blocked:
+                self._loop.add_writer(self._socket, self._flush)
+            else:
+                self._loop.remove_writer(self._socket)
+
+    def _push(self) -> int:
+        """How many octets the kernel took of the frames that wait."""
+        octets, descriptors = self._next_pieces()
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         try:
-            if descriptors:
-                return socket.send_fds(self._socket, [octets], list(descriptors))
-            return self._socket.send(octets)
+            sent = self._socket.sendmsg(octets, rights)
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError as error:
-            self.close(error.strerror or "broken")
+            self._reason = self._reason or error.strerror or "broken"
+            self._end()
             return 0
+        self._forget_sent(sent)
+        return sent
 
-    def _write_on(self) -> None:
-        while self._outgoing:
-            octets, descriptors = self._outgoing[0]
-            sent = self._push(octets, descriptors)
-            if self.is_closed:
-                return
-            if not sent:
-                return
+    def _next_pieces(self) -> tuple[list[memoryview], list[int]]:
+        """Frames for one call. Descriptors arrive with its first octet, so only the first frame may have some."""
+        frames = iter(self._outgoing)
+        first, descriptors = next(frames)
+        octets = [first]
+        for more, others in islice(frames, _WRITE):
+            if others:
+                break
+            octets.append(more)
+        return octets, descriptors
+
+    def _forget_sent(self, sent: int) -> None:
+        self._backlog -= sent
+        while sent:
+            octets, descriptors = self._outgoing.popleft()
             _close(descriptors)
-            self._backlog -= sent
-            if sent == len(octets):
-                self._outgoing.popleft()
-            else:
-                self._outgoing[0] = octets[sent:], []
-        self._loop.remove_writer(self._socket)
-        self._sendable.set()
+            if sent < len(octets):
+                self._outgoing.appendleft((octets[sent:], []))
+            sent -= min(sent, len(octets))
 
     # -- in -----------------------------------------------------------------------------------------------------------
 
@@ -384,11 +429,13 @@ class Channel:
                 if offer is None:
                     raise ChannelClosed(f"it may not ask for {frame.method!r}")
                 argument = offer.method.argument.decode(frame.argument)
-                assert self._group is not None
+                came = self._came(frame.descriptors)
+                if self._servants is None:
+                    # Those who serve are being ended.
+                    came.close()
+                    return
                 self._load += octets
-                self._group.start_soon(
-                    self._serve, offer, frame.number, argument, self._came(frame.descriptors), octets
-                )
+                self._servants.create_task(self._serve(offer, frame.number, argument, came, octets))
                 self._read_on()
             case _Answer():
                 came = self._came(frame.descriptors)

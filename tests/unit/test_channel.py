@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import BinaryIO
 
 import anyio
@@ -307,3 +308,68 @@ async def test_descriptors_that_no_frame_speaks_of_end_the_talk(this: BinaryIO) 
         with anyio.fail_after(2):
             await channel.wait_closed()
         assert open_descriptors() <= before
+
+
+async def test_calls_of_one_turn_of_the_loop_go_out_in_one_write() -> None:
+    # Sockets of this kind keep apart what was written apart.
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel = Channel(near)
+    async with anyio.create_task_group() as group:
+        await group.start(channel.run)
+        for number in range(20):
+            group.start_soon(channel.call, DOUBLE, number)
+        await anyio.wait_readable(far)
+        written = far.recv(1 << 16)
+        far.close()
+        group.cancel_scope.cancel()
+    assert written.count(b"double") == 20
+
+
+async def test_descriptors_of_one_turn_of_the_loop_stay_with_their_frames(tmp_path: Path) -> None:
+    files = [tmp_path / str(number) for number in range(5)]
+    for file in files:
+        file.write_text(file.name)
+    read: dict[str, bytes] = {}
+    async with talk(Server().offers()) as channel:
+
+        async def ask(file: Path) -> None:
+            with file.open("rb") as opened:
+                read[file.name] = await channel.call(READ, "", [opened.fileno()])
+
+        async with anyio.create_task_group() as group:
+            for file in files:
+                group.start_soon(ask, file)
+                group.start_soon(channel.call, DOUBLE, 1)
+    assert read == {file.name: file.name.encode() for file in files}
+
+
+async def test_what_is_said_before_the_end_is_heard() -> None:
+    heard: list[int] = []
+
+    async def hear(number: int, _: Descriptors) -> int:
+        heard.append(number)
+        return number
+
+    near, far = pair()
+    client, server = Channel(near), Channel(far, [Offer(DOUBLE, hear)])
+    async with anyio.create_task_group() as group:
+        await group.start(server.run)
+        client.tell(DOUBLE, 8)
+        client.close()
+        with anyio.fail_after(2):
+            await server.wait_closed()
+    assert heard == [8]
+
+
+async def test_frames_wait_in_order_for_a_kernel_that_takes_no_more() -> None:
+    octets = [bytes([number]) * 300_000 for number in range(20)]
+    echoed: list[bytes] = []
+    async with talk(Server().offers()) as channel:
+
+        async def ask(piece: bytes) -> None:
+            echoed.append(await channel.call(ECHO, piece))
+
+        async with anyio.create_task_group() as group:
+            for piece in octets:
+                group.start_soon(ask, piece)
+    assert echoed == octets
