@@ -9,9 +9,20 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import pytest
 
-from control.journal import MAX_LINE, PACKAGES, SUBSYSTEMS, Journal, LineFormatter, SyslogHandler, UnknownSubsystem
+from control.journal import (
+    MAX_LINE,
+    PACKAGES,
+    SUBSYSTEMS,
+    Journal,
+    LineFormatter,
+    StreamLines,
+    SyslogHandler,
+    UnknownSubsystem,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -215,3 +226,68 @@ def test_lines_that_syslog_did_not_take_are_counted(daemon: LogDaemon, syslog: J
 def test_no_syslog_at_all_is_an_error_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         SyslogHandler(str(tmp_path / "nobody"))
+
+
+class Pieces(io.StringIO):
+    """Remembers what came in one write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.pieces.append(text)
+        return len(text)
+
+
+@pytest.fixture
+def pieces() -> Iterator[Pieces]:
+    stream = Pieces()
+    journal = Journal(StreamLines(stream))
+    yield stream
+    journal.close()
+
+
+@pytest.mark.anyio
+async def test_ordinary_lines_of_one_turn_of_the_loop_are_one_write(pieces: Pieces) -> None:
+    for number in range(3):
+        logging.getLogger("ingress").info("line %d", number)
+    before = list(pieces.pieces)
+    await anyio.lowlevel.checkpoint()
+    assert (before, pieces.pieces) == ([], ["line 0\nline 1\nline 2\n"])
+
+
+@pytest.mark.anyio
+async def test_a_warning_is_written_at_once_after_what_came_before_it(pieces: Pieces) -> None:
+    logging.getLogger("ingress").info("first")
+    logging.getLogger("ingress").warning("second")
+    assert pieces.pieces == ["first\nwarn: second\n"]
+
+
+def test_a_line_is_written_at_once_where_there_is_no_loop(pieces: Pieces) -> None:
+    logging.getLogger("ingress").info("now")
+    assert pieces.pieces == ["now\n"]
+
+
+@pytest.mark.anyio
+async def test_a_write_holds_whole_lines_and_no_more_than_a_pipe_takes_as_one(pieces: Pieces) -> None:
+    for _ in range(10):
+        logging.getLogger("ingress").info("é" * 700)
+    await anyio.lowlevel.checkpoint()
+    assert all(piece.endswith("\n") and len(piece.encode()) <= 4096 for piece in pieces.pieces)
+    assert "".join(pieces.pieces) == ("é" * 700 + "\n") * 10
+
+
+@pytest.mark.anyio
+async def test_what_waits_is_written_when_the_log_is_closed() -> None:
+    stream = Pieces()
+    journal = Journal(StreamLines(stream))
+    logging.getLogger("ingress").info("last words")
+    journal.close()
+    assert stream.pieces == ["last words\n"]
+
+
+def test_records_know_their_callers_again_when_the_log_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+    Journal(StreamLines(Pieces())).close()
+    logging.getLogger("another").error("where am I?")
+    assert caplog.records[-1].filename == Path(__file__).name
