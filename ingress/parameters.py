@@ -29,7 +29,7 @@ _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 #: xtext whose decoded form is printable ASCII again (RFC 3461 4: xchar and hexchar).
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))+")
 #: What RFC 6533 3 adds to it in an SMTPUTF8 transaction.
-_XTEXT_UTF8 = re.compile(r"(?:[!-*,-<>-~\xa0-\U0010ffff]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))+")
+_XTEXT_UTF8 = re.compile(r"(?:[^\x00-\x20+=\x7f-\x9f]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))+")
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _NOTIFY = {"SUCCESS": Notify.SUCCESS, "FAILURE": Notify.FAILURE, "DELAY": Notify.DELAY}
 

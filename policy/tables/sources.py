@@ -39,7 +39,7 @@ _DRAIN_SECONDS: Final = 0.1
 
 _CREDENTIAL_NAME: Final = re.compile(r"[^/\0]{1,255}")
 _VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_UNPRINTABLE: Final = re.compile(r"[^ -~\xa1-\U0010ffff]")
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\xa0]")
 
 
 class SourceError(PolicyError):
