@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from control.protocol import (
     MAX_ANSWER,
@@ -24,6 +24,10 @@ from control.protocol import (
     payload_length,
     read_answer,
 )
+from spool.layout import Layout
+
+if TYPE_CHECKING:
+    from control.listings import ListingRequest
 
 #: Seconds without a word after which the daemon counts as stuck. Removing a million envelopes takes minutes.
 PATIENCE: Final = 600.0
@@ -54,6 +58,13 @@ class RequestForbidden(RequestRefused):
 
 class ConnectionLost(ControlError):
     """The daemon went away, or is of another version."""
+
+
+class Listing(NamedTuple):
+    """Rows, and whether a daemon gave them."""
+
+    rows: Iterator[AnyAnswer]
+    running: bool
 
 
 class Connection:
@@ -99,3 +110,21 @@ class Connection:
         if len(data) < wanted:
             raise ProtocolError("it was closed in the middle of an answer")
         return data
+
+
+def look_up(layout: Layout, request: ListingRequest) -> Listing:
+    """What the daemon answers, or the spool itself when no daemon runs."""
+    try:
+        connection = Connection(layout.control_socket)
+    except NotRunning:
+        # The spool's own code is read only here.
+        from control.offline import ask_spool
+
+        return Listing(ask_spool(layout, request), running=False)
+    return Listing(rows_of(connection, request), running=True)
+
+
+def rows_of(connection: Connection, request: Request) -> Iterator[AnyAnswer]:
+    """The rows of one answer; the connection is closed behind them."""
+    with connection:
+        yield from (answer for answer in connection.ask(request) if not isinstance(answer, Done))

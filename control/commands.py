@@ -46,6 +46,7 @@ from control.protocol import (
     RemoveThese,
     ShowAttempts,
     ShowLanes,
+    ShowMail,
     ShowMessage,
     ShowQueue,
     ShowStats,
@@ -74,7 +75,7 @@ from spool.selection import Selection, select
 
 _log: Final = logging.getLogger(__name__)
 
-#: Pieces of an archive that are in memory, 1 MB.
+#: Pieces of an archive or a message that are in memory, 1 MB.
 AT_A_TIME: Final = 16
 #: Seconds that nothing is claimed while envelopes are held or removed: enough for some thousand of them.
 LONGEST_STANDSTILL: Final = 0.5
@@ -177,7 +178,7 @@ class Commands:
         """Rows, and last `Done` or `Refused`."""
         try:
             match request:
-                case ShowQueue() | CountQueue() | ShowMessage() | ShowAttempts() | ShowLanes():
+                case ShowQueue() | ShowMail() | CountQueue() | ShowMessage() | ShowAttempts() | ShowLanes():
                     async for row in self._listing(request, viewer):
                         yield row
                     yield Done()
@@ -247,7 +248,8 @@ class Commands:
 
     async def _listing(self, request: ListingRequest, viewer: Viewer) -> AsyncGenerator[AnyAnswer]:
         found = await anyio.to_thread.run_sync(rows, self._desk.reader, request, viewer)
-        while page := await anyio.to_thread.run_sync(_page, found):
+        size = AT_A_TIME if isinstance(request, ShowMessage) else 1 if isinstance(request, ShowMail) else PAGE
+        while page := await anyio.to_thread.run_sync(_page, found, size):
             for row in page:
                 yield row
 
@@ -385,7 +387,7 @@ def _require_operator(viewer: Viewer, because: str = "") -> None:
         raise Forbidden(f"{because}this is for root and for the daemon's own user")
 
 
-def _page(found: Iterator[AnyAnswer], size: int = PAGE) -> list[AnyAnswer]:
+def _page(found: Iterator[AnyAnswer], size: int) -> list[AnyAnswer]:
     return list(islice(found, size))
 
 

@@ -25,21 +25,23 @@ from control.protocol import (
     CountRow,
     EnvelopeRow,
     LaneRow,
+    MailRow,
     ShowAttempts,
     ShowLanes,
+    ShowMail,
     ShowMessage,
     ShowQueue,
 )
 from spool.clock import SpoolClock
 from spool.entry import CorruptEntry, Entry, PastAttempt, QueueEntry
 from spool.errors import UnknownEnvelope
-from spool.filter import Filter, Trait
+from spool.filter import ANY, Filter, Trait
 from spool.lane import LaneStatus
 from spool.listing import PAGE, QueueReader
 from spool.rows import ASKED_HOLD, ASKED_REMOVE
 from spool.selection import Selection, select
 
-ListingRequest: TypeAlias = ShowQueue | CountQueue | ShowMessage | ShowAttempts | ShowLanes
+ListingRequest: TypeAlias = ShowQueue | ShowMail | CountQueue | ShowMessage | ShowAttempts | ShowLanes
 
 _ASKED: Final = {ASKED_HOLD: "hold", ASKED_REMOVE: "remove"}
 
@@ -77,6 +79,8 @@ def rows(reader: QueueReader, request: ListingRequest, viewer: Viewer) -> Iterat
     match request:
         case ShowQueue():
             return _queue(reader, select(request.id, viewer.may_choose(request.filter)), viewer)
+        case ShowMail():
+            return _mail(reader, select("all", viewer.may_choose(ANY)), viewer)
         case CountQueue():
             return _counts(reader, select(request.id, viewer.may_choose(request.filter)), request.by)
         case ShowMessage():
@@ -101,6 +105,41 @@ def _queue(reader: QueueReader, selection: Selection, viewer: Viewer) -> Iterato
         raise UnknownEnvelope(f"no message {selection.message}")
 
 
+def _mail(reader: QueueReader, selection: Selection, viewer: Viewer) -> Iterator[AnyAnswer]:
+    for page in reader.brief(selection):
+        if isinstance(page, str):
+            line = page.encode()
+        else:
+            line = msgspec.json.encode([_mail_row(entry) for entry in page if viewer.sees(entry)])
+        yield from _chunks(line + b"\n")
+
+
+def _mail_row(entry: Entry) -> MailRow:
+    if isinstance(entry, CorruptEntry):
+        row = _unreadable(entry)
+        return MailRow(row.message, row.size, int(row.arrived), row.sender, row.state, row.destination, row.error)
+    sender = "" if entry.kind_code else str(entry.sender)
+    return MailRow(
+        entry.message,
+        entry.size,
+        int(entry.received_at),
+        sender,
+        entry.state.value,
+        str(entry.destination),
+        _why(entry),
+    )
+
+
+def _why(entry: QueueEntry) -> str:
+    """Why nothing can happen says more than what happened last."""
+    return entry.lane_error if entry.lane_parked else entry.reason
+
+
+def _chunks(data: bytes) -> Iterator[Chunk]:
+    for start in range(0, len(data), CHUNK):
+        yield Chunk(data[start : start + CHUNK])
+
+
 def _counts(reader: QueueReader, selection: Selection, trait: Trait | None) -> Iterator[AnyAnswer]:
     tally = reader.tally(selection, trait)
     if trait is None:
@@ -117,8 +156,7 @@ def _message(reader: QueueReader, selection: Selection, viewer: Viewer) -> Itera
     if not viewer.is_operator and message.client.uid != viewer.uid:
         raise UnknownEnvelope(f"no message {selection.message}")
     for piece in body.chunks():
-        for start in range(0, len(piece), CHUNK):
-            yield Chunk(piece[start : start + CHUNK])
+        yield from _chunks(piece)
 
 
 def _attempts(reader: QueueReader, selection: Selection, viewer: Viewer) -> Iterator[AnyAnswer]:
@@ -176,8 +214,7 @@ def _envelope_row(entry: Entry, clock: SpoolClock) -> EnvelopeRow:
         asked=_ASKED.get(entry.asked, ""),
         last_try=None if entry.last_try is None else clock.wall_at(entry.last_try),
         attempts=entry.attempts,
-        # Why nothing can happen says more than what happened last.
-        error=entry.lane_error if entry.lane_parked else entry.reason,
+        error=_why(entry),
     )
 
 

@@ -1,20 +1,31 @@
 """``mailq`` as Postfix prints it, because check_mailq, dashboards and scripts read that; ``mailq -j`` as ``postqueue -j``.
 
-Guarantees: holds one message at a time, however long the queue is.
+Guarantees: holds a page of the queue, or one message if that is more, however long the queue is. Imports little, because
+monitoring starts it again and again.
+
+Failure: see `control.program`; 64 for arguments that make no sense.
 """
 
 from __future__ import annotations
 
+import getopt
 import json
+import os
+import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 from typing import Final
 
+from control.client import ConnectionLost, look_up
 from control.printing import one_line
-from control.protocol import EnvelopeRow
+from control.program import print_lines, run
+from control.protocol import AnyAnswer, Chunk, MailRow, ProtocolError, ShowMail, read_mail
+from spool.layout import nearest_layout
 
+_USAGE: Final = "usage: mailq [-j] [--root directory]"
 _HEAD: Final = "-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------"
 #: How far Postfix moves a recipient to the right.
 _INDENT: Final = " " * 41
@@ -23,7 +34,40 @@ _EMPTY: Final = "Mail queue is empty"
 _QUEUES: Final = {"inflight": "active", "damaged": "corrupt", "held": "hold", "ready": "deferred"}
 
 
-def listing(rows: Iterable[EnvelopeRow]) -> Iterator[str]:
+def main() -> int:
+    """``mailq``."""
+    return run("mailq", _mailq)
+
+
+def _mailq(arguments: Sequence[str]) -> int:
+    try:
+        options, operands = getopt.gnu_getopt(list(arguments), "j", ["root="])
+    except getopt.GetoptError as error:
+        print(f"mailq: {error.msg}", _USAGE, sep="\n", file=sys.stderr)
+        return os.EX_USAGE
+    if operands:
+        print(_USAGE, file=sys.stderr)
+        return os.EX_USAGE
+    given = dict(options)
+    rows = mail_rows(look_up(nearest_layout(given.get("--root", "")), ShowMail()).rows)
+    print_lines(objects(rows) if "-j" in given else listing(rows))
+    return os.EX_OK
+
+
+def mail_rows(answers: Iterable[AnyAnswer]) -> Iterator[MailRow]:
+    """The rows in an answer to `ShowMail`; raises `ConnectionLost` when they are none."""
+    rest = b""
+    for answer in answers:
+        assert isinstance(answer, Chunk)
+        *lines, rest = (rest + answer.data).split(b"\n")
+        for line in lines:
+            try:
+                yield from read_mail(line)
+            except ProtocolError as error:
+                raise ConnectionLost(str(error)) from error
+
+
+def listing(rows: Iterable[MailRow]) -> Iterator[str]:
     """The lines of ``mailq`` for rows that come message by message."""
     messages = octets = 0
     for message in _by_message(rows):
@@ -36,7 +80,7 @@ def listing(rows: Iterable[EnvelopeRow]) -> Iterator[str]:
     yield f"-- {_kilobytes(octets)} Kbytes in {messages} Request{'s'[: messages != 1]}." if messages else _EMPTY
 
 
-def objects(rows: Iterable[EnvelopeRow]) -> Iterator[str]:
+def objects(rows: Iterable[MailRow]) -> Iterator[str]:
     """The lines of ``mailq -j``: one JSON object a message."""
     for message in _by_message(rows):
         first = message[0]
@@ -50,7 +94,7 @@ def objects(rows: Iterable[EnvelopeRow]) -> Iterator[str]:
             {
                 "queue_name": _queue(message),
                 "queue_id": first.message,
-                "arrival_time": int(first.arrived),
+                "arrival_time": first.arrived,
                 "message_size": first.size,
                 "forced_expire": False,
                 "sender": _sender(first),
@@ -59,15 +103,15 @@ def objects(rows: Iterable[EnvelopeRow]) -> Iterator[str]:
         )
 
 
-def _by_message(rows: Iterable[EnvelopeRow]) -> Iterator[list[EnvelopeRow]]:
+def _by_message(rows: Iterable[MailRow]) -> Iterator[list[MailRow]]:
     return (list(group) for _, group in groupby(rows, key=attrgetter("message")))
 
 
-def _entry(message: list[EnvelopeRow]) -> Iterator[str]:
+def _entry(message: list[MailRow]) -> Iterator[str]:
     first = message[0]
     mark = {"active": "*", "hold": "!", "corrupt": "#"}.get(_queue(message), " ")
-    arrival = time.strftime("%a %b %e %H:%M:%S", time.localtime(first.arrived))
-    yield f"{first.message:<11}{mark}{first.size:8} {arrival:<20} {one_line(_sender(first))}"
+    minute, second = divmod(first.arrived, 60)
+    yield f"{first.message:<11}{mark}{first.size:8} {_minute(minute)}:{second:02}  {one_line(_sender(first))}"
     reason = ""
     for row in message:
         if row.error and row.error != reason:
@@ -76,13 +120,21 @@ def _entry(message: list[EnvelopeRow]) -> Iterator[str]:
         yield _INDENT + one_line(row.destination)
 
 
-def _queue(message: list[EnvelopeRow]) -> str:
+@lru_cache(1024)
+def _minute(number: int) -> str:
+    """A minute since 1970 in local time: messages that follow one another often share it."""
+    return time.strftime("%a %b %e %H:%M", time.localtime(number * 60))
+
+
+def _queue(message: list[MailRow]) -> str:
+    if len(message) == 1:
+        return _QUEUES[message[0].state]
     states = {row.state for row in message}
     return next(queue for state, queue in _QUEUES.items() if state in states)
 
 
-def _sender(row: EnvelopeRow) -> str:
-    return row.sender if row.sender and row.kind == "mail" else "MAILER-DAEMON"
+def _sender(row: MailRow) -> str:
+    return row.sender or "MAILER-DAEMON"
 
 
 def _kilobytes(octets: int) -> int:

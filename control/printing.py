@@ -133,7 +133,7 @@ def duration(seconds: float) -> str:
 
 def one_line(text: str) -> str:
     """``text`` with its control characters escaped."""
-    return _CONTROL.sub(_escape, text)
+    return text if text.isprintable() else _CONTROL.sub(_escape, text)
 
 
 def _fields(fields: Iterable[object], last: str) -> str:

@@ -55,6 +55,10 @@ class ShowQueue(Request, frozen=True):
     filter: Filter = ANY
 
 
+class ShowMail(Request, frozen=True):
+    """The queue as ``mailq`` shows it: JSON, an array of `MailRow`s a line, in `Chunk`s."""
+
+
 class CountQueue(Request, frozen=True):
     """The same envelopes counted: a `CountRow` for each value of a trait, or one for all of them."""
 
@@ -223,6 +227,22 @@ class EnvelopeRow(Answer, frozen=True, kw_only=True):
     error: str
 
 
+class MailRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What ``mailq`` shows of an envelope. The database itself writes it: see `spool.listing.QueueReader.brief`."""
+
+    message: str
+    #: Octets of the message.
+    size: int
+    #: Seconds.
+    arrived: int
+    #: Empty for the null sender, and for a report.
+    sender: str
+    #: As in `EnvelopeRow`.
+    state: str
+    destination: str
+    error: str
+
+
 class CountRow(Answer, frozen=True):
     """How many envelopes are like this."""
 
@@ -382,6 +402,7 @@ class Refused(Answer, frozen=True):
 
 AnyRequest: TypeAlias = (
     ShowQueue
+    | ShowMail
     | CountQueue
     | Explain
     | ShowMessage
@@ -427,6 +448,7 @@ _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _REQUEST: Final = msgspec.msgpack.Decoder(AnyRequest)
 _ANSWER: Final = msgspec.msgpack.Decoder(AnyAnswer)
+_MAIL: Final = msgspec.json.Decoder(list[MailRow])
 
 
 def frame(value: Request | Answer) -> bytes:
@@ -460,3 +482,11 @@ def read_answer(payload: bytes) -> AnyAnswer:
     except _UNREADABLE as error:
         raise ProtocolError(f"not an answer: {error}") from None
     return answer
+
+
+def read_mail(line: bytes) -> list[MailRow]:
+    """The rows in a line of the answer to `ShowMail`."""
+    try:
+        return _MAIL.decode(line)
+    except _UNREADABLE as error:
+        raise ProtocolError(f"not a page of mail: {error}") from None

@@ -1,4 +1,4 @@
-"""``smtpctl`` and ``mailq``: a table of words, each form with what it does.
+"""``smtpctl``: a table of words, each form with what it does.
 
 Imports little, because administrators and monitoring start it again and again; the spool's own code is loaded only when it
 has to be read without a daemon.
@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from control import mailq as postfix
 from control import printing
 from control.asking import EXPLAIN_LONG, EXPLAIN_SHORT, asking, joined
 from control.choosing import CHOOSING, COUNTING, chosen, counted, listed
-from control.client import Connection, ControlError, NotRunning, RequestRefused
+from control.client import Connection, ControlError, Listing, NotRunning, RequestRefused, look_up, rows_of
 from control.grammar import CommandError, Form, resolve
+from control.program import print_lines, run
 from control.protocol import (
     AnyAnswer,
     AttemptRow,
@@ -59,14 +59,6 @@ _USAGE: Final = "usage: smtpctl [--json] [--root directory] command [argument ..
 #: Options of every command; those of ``explain`` alone stand in `control.asking`.
 _COMMON_OPTIONS: Final = ("json", "root=")
 LONG_OPTIONS: Final = [*_COMMON_OPTIONS, *EXPLAIN_LONG, *CHOOSING, *COUNTING, "repair", "remove", "scram"]
-_MAILQ_USAGE: Final = "usage: mailq [-j] [--root directory]"
-
-
-class Listing(NamedTuple):
-    """Rows, and whether a daemon gave them."""
-
-    rows: Iterator[AnyAnswer]
-    running: bool
 
 
 class Desk(NamedTuple):
@@ -79,17 +71,11 @@ class Desk(NamedTuple):
 
     def rows(self, request: Request) -> Iterator[AnyAnswer]:
         """The rows of an answer, from the daemon."""
-        return _asking(Connection(self.layout.control_socket), request)
+        return rows_of(Connection(self.layout.control_socket), request)
 
     def listing(self, request: ShowQueue | CountQueue | ShowMessage | ShowAttempts | ShowLanes) -> Listing:
         """The same, or straight from the spool when no daemon runs."""
-        try:
-            connection = Connection(self.layout.control_socket)
-        except NotRunning:
-            from control.offline import ask_spool
-
-            return Listing(ask_spool(self.layout, request), running=False)
-        return Listing(_asking(connection, request), running=True)
+        return look_up(self.layout, request)
 
     def change(self, request: Request) -> int:
         """Have something done; how many envelopes it changed."""
@@ -102,31 +88,7 @@ Action: TypeAlias = Callable[[Desk, tuple[str, ...]], int]
 
 def main() -> int:
     """``smtpctl``."""
-    return _run(sys.argv[1:], "smtpctl", _smtpctl)
-
-
-def mailq() -> int:
-    """``mailq``."""
-    return _run(sys.argv[1:], "mailq", _mailq)
-
-
-def _run(arguments: Sequence[str], name: str, program: Callable[[Sequence[str]], int]) -> int:
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure:
-        # An address that the terminal's encoding lacks must not end the listing.
-        reconfigure(errors="backslashreplace")
-    try:
-        status = program(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read us has seen enough. Python would complain about it again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return os.EX_OK
-    except ControlError as error:
-        sys.stdout.flush()
-        print(f"{name}: {error}", file=sys.stderr)
-        return error.status
-    return status
+    return run("smtpctl", _smtpctl)
 
 
 def _smtpctl(arguments: Sequence[str]) -> int:
@@ -148,28 +110,6 @@ def _smtpctl(arguments: Sequence[str]) -> int:
     return command.meaning(desk, command.arguments)
 
 
-def _mailq(arguments: Sequence[str]) -> int:
-    try:
-        options, operands = getopt.gnu_getopt(list(arguments), "j", ["root="])
-    except getopt.GetoptError as error:
-        print(f"mailq: {error.msg}", _MAILQ_USAGE, sep="\n", file=sys.stderr)
-        return os.EX_USAGE
-    if operands:
-        print(_MAILQ_USAGE, file=sys.stderr)
-        return os.EX_USAGE
-    given = dict(options)
-    desk = Desk(nearest_layout(given.get("--root", "")), "-j" in given)
-    rows = (row for row in desk.listing(ShowQueue()).rows if isinstance(row, EnvelopeRow))
-    for line in postfix.objects(rows) if desk.json else postfix.listing(rows):
-        print(line)
-    return os.EX_OK
-
-
-def _asking(connection: Connection, request: Request) -> Iterator[AnyAnswer]:
-    with connection:
-        yield from (answer for answer in connection.ask(request) if not isinstance(answer, Done))
-
-
 # -- listings ---------------------------------------------------------------------------------------------------------
 
 
@@ -179,9 +119,11 @@ def _show_queue(desk: Desk, arguments: tuple[str, ...]) -> int:
         return _count_queue(desk, arguments)
     listing = desk.listing(ShowQueue(*listed(arguments, desk.options)))
     now = time.time()
-    for row in listing.rows:
-        assert isinstance(row, EnvelopeRow)
-        print(printing.json_line(row) if desk.json else printing.queue_line(row, now, listing.running))
+    rows = (row for row in listing.rows if isinstance(row, EnvelopeRow))
+    if desk.json:
+        print_lines(map(printing.json_line, rows))
+    else:
+        print_lines(printing.queue_line(row, now, listing.running) for row in rows)
     return os.EX_OK
 
 
@@ -345,7 +287,7 @@ def _verify(desk: Desk, arguments: tuple[str, ...]) -> int:
 
         verify_spool(desk.layout, repairs=repairs, tell=report.take)
     else:
-        for row in _asking(connection, Verify(repairs)):
+        for row in rows_of(connection, Verify(repairs)):
             report.take(row)
     return report.end()
 
@@ -369,7 +311,7 @@ def _backup(desk: Desk, arguments: tuple[str, ...]) -> int:
             with connection:
                 back_up_beside_daemon(desk.layout, path, report.take)
         else:
-            for row in _asking(connection, Backup(path)):
+            for row in rows_of(connection, Backup(path)):
                 report.take(row)
     return report.end()
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _PERSONALITIES = {"mailq": Mode.QUEUE, "newaliases": Mode.ALIASES}
 #: What other commands do, as module and function; they share no process with us, because they import more.
 _COMMANDS = {
-    Mode.QUEUE: ("control.smtpctl", "mailq"),
+    Mode.QUEUE: ("control.mailq", "main"),
     Mode.ALIASES: ("control.table_files", "newaliases"),
     Mode.FLUSH: ("control.smtpctl", "main"),
 }

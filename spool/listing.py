@@ -25,6 +25,7 @@ from spool.backup import Backup
 from spool.bodies import Body, BodyFiles
 from spool.claims import find_body
 from spool.clock import SpoolClock, SystemClock
+from spool.database import is_unreadable
 from spool.entry import CorruptEntry, Counts, Entry, Page, PastAttempt, read_entry, read_past
 from spool.errors import SpoolError, SpoolForbidden, UnknownEnvelope
 from spool.files import SystemOps
@@ -130,6 +131,24 @@ class QueueReader:
             name, ordinal = after or (selection.message, 0)
             bounds = (name, selection.message + AFTER_ALL, ordinal, limit)
             return _page(connection, bounds, Sieve.of(selection.filter, self.clock.now()))
+
+    def brief(self, selection: Selection = EVERYTHING) -> Iterator[str | list[Entry]]:
+        """The messages that are selected, in the same order, a page at a time, as a JSON array of arrays: message, size,
+        arrival, sender (empty for a report), state, destination, reason.
+
+        The database writes it by itself, and nobody waits for Python meanwhile. A page with something that it cannot tell
+        comes as entries.
+        """
+        place: tuple[str, int] | None = (selection.message, 0)
+        while place is not None:
+            bounds = (place[0], selection.message + AFTER_ALL, place[1], PAGE)
+            with self._looking() as connection:
+                found, place = _next_page(connection, bounds, Sieve.of(selection.filter, self.clock.now()))
+                told = _told(connection, found)
+                page = _entries(connection, found) if told is None else told
+            yield page
+        if selection == EVERYTHING:
+            yield list(self._by_row("stray_page"))
 
     def damaged(self) -> Iterator[Entry]:
         """What was set aside."""
@@ -278,10 +297,27 @@ def _connect(path: str) -> sqlite3.Connection:
 
 
 def _page(connection: sqlite3.Connection, bounds: tuple[str, str, int, int], sieve: Sieve) -> Page:
-    """The page after (name, ordinal), before another name; ``bounds`` are the parameters of ``queue_page``."""
+    found, place = _next_page(connection, bounds, sieve)
+    return Page(_entries(connection, found), place)
+
+
+def _next_page(
+    connection: sqlite3.Connection, bounds: tuple[str, str, int, int], sieve: Sieve
+) -> tuple[list[int], tuple[str, int] | None]:
+    """The page after (name, ordinal), before another name, and its end; ``bounds`` are the parameters of ``queue_page``."""
     ids = [row for (row,) in connection.execute(SQL["queue_page"], bounds)]
-    entries = _entries(connection, _passing(connection, ids, sieve))
-    return Page(entries, _place(connection, ids) if len(ids) == bounds[3] else None)
+    return _passing(connection, ids, sieve), _place(connection, ids) if len(ids) == bounds[3] else None
+
+
+def _told(connection: sqlite3.Connection, ids: list[int]) -> str | None:
+    """These envelopes as `QueueReader.brief` has them; None when not all of them can be told so."""
+    try:
+        count, text = connection.execute(SQL["brief_entries"], (json.dumps(ids),)).fetchone()
+    except sqlite3.OperationalError as error:
+        if not is_unreadable(error):
+            raise
+        return None
+    return text if count == len(ids) else None
 
 
 def _passing(connection: sqlite3.Connection, ids: list[int], sieve: Sieve) -> list[int]:

@@ -25,12 +25,14 @@ from control.protocol import (
     EnvelopeRow,
     LaneRow,
     Log,
+    MailRow,
     Pause,
     PauseLane,
     RemoveThese,
     Request,
     ShowAttempts,
     ShowLanes,
+    ShowMail,
     ShowMessage,
     ShowQueue,
     ShowStats,
@@ -41,6 +43,7 @@ from control.protocol import (
     TroubleRow,
     UpdateTable,
     frame,
+    read_mail,
 )
 from control.server import Limits
 from control.sockets import bind_unix
@@ -48,11 +51,13 @@ from policy.tables.file import FileTable
 from policy.tables.inline import InlineTable
 from policy.tables.sourced import SourcedTable
 from policy.tables.sources import Program
+from spool.address import NULL_SENDER
 from spool.message import Client
+from spool.selection import select
 from spool.writer import SpoolWriter
 from tests.tools.controlled import House, running
 from tests.tools.folders import public_folder
-from tests.tools.spooled import LATER, Letter, put, record, submission, take
+from tests.tools.spooled import LATER, NEVER, Letter, put, record, submission, take
 
 pytestmark = pytest.mark.anyio
 
@@ -96,6 +101,37 @@ async def test_a_long_queue_is_listed_whole(house: House) -> None:
     assert len(set(ids)) == 1300
     messages = [envelope.partition(".")[0] for envelope in ids]
     assert messages == sorted(messages)
+
+
+@pytest.mark.parametrize(
+    "recipients",
+    [
+        ("bob@example.org", "günther@example.org", "o'neill+x@example.org"),
+        ("bob@example.org", '"a b"@example.org', "b@x.org"),
+    ],
+)
+async def test_mailq_is_told_what_the_listing_tells(house: House, recipients: tuple[str, ...]) -> None:
+    await put(house.spool, Letter(to=recipients))
+    await put(house.spool, Letter(sender=NULL_SENDER))
+    tried, under_way, held, failed = (await take(house.spool))[:4]
+    await record(house.spool, tried, LATER, due=house.spool.clock.now() + 400_000)
+    await house.spool.hold(select(held.envelope.id))
+    await record(house.spool, failed, NEVER)
+    told = b"".join([row.data for row in await house.rows(ShowMail()) if isinstance(row, Chunk)])
+    shown = [row for row in await house.rows(ShowQueue()) if isinstance(row, EnvelopeRow)]
+    assert under_way.envelope.id in {row.id for row in shown}
+    assert [row for line in told.splitlines() for row in read_mail(line)] == [
+        MailRow(
+            row.message,
+            row.size,
+            int(row.arrived),
+            row.sender if row.kind == "mail" else "",
+            row.state,
+            row.destination,
+            row.error,
+        )
+        for row in shown
+    ]
 
 
 async def test_a_message_is_shown_octet_by_octet(house: House) -> None:
@@ -319,6 +355,7 @@ def said_to_stranger(socket_path: str, request: Request) -> str:
     ("request_", "wanted"),
     [
         (ShowQueue(), "theirs@example.org"),
+        (ShowMail(), "theirs@example.org"),
         (ShowMessage("ID"), "refused: no message"),
         (ShowAttempts("ID"), "refused: no message"),
         (ShowQueue("ID"), "refused: no message"),

@@ -198,7 +198,7 @@ async def test_no_spool_at_all_is_said(tmp_path: Path) -> None:
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 async def test_a_stopped_spool_is_closed_to_strangers() -> None:
-    code = "import os, sys, control.smtpctl as it, control.offline; os.seteuid(65534); sys.exit(it.mailq())"
+    code = "import os, sys, control.mailq as it, control.offline; os.seteuid(65534); sys.exit(it.main())"
     with public_folder() as root:
         await stopped(root)
         done = await anyio.run_process([sys.executable, "-c", code, "--root", str(root)], check=False)
@@ -223,7 +223,7 @@ async def test_encrypt_makes_verifiers_for_scram(tmp_path: Path) -> None:
 
 
 async def test_starting_loads_nothing_heavy() -> None:
-    code = "import sys, control.smtpctl; print(*sys.modules)"
+    code = "import sys, control.smtpctl, control.mailq; print(*sys.modules)"
     loaded = (await anyio.run_process([sys.executable, "-c", code])).stdout.decode().split()
     heavy = {"asyncio", "ssl", "sqlite3", "sqlite_utils", "anyio", "email", "cryptography", "logging", "dataclasses"}
     assert heavy & set(loaded) == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -254,6 +255,26 @@ async def test_an_unreadable_row_is_an_entry_among_the_others(place: Layout, dam
     with closing(QueueReader.stopped(place.spool_dir)) as reader:
         shown = {entry.id: type(entry) for entry in reader.entries()}
     assert shown == {f"{first}.1": QueueEntry, f"{second}.1": CorruptEntry, f"{third}.1": QueueEntry}
+
+
+@pytest.mark.parametrize("damage", [name for name in SPOILT if name != "text that is no text"])
+async def test_the_brief_listing_leaves_no_unreadable_row_out(place: Layout, damage: str) -> None:
+    names = await leave(place, Letter(), Letter(), Letter())
+    SPOILT[damage](place)
+    with closing(QueueReader.stopped(place.spool_dir)) as reader:
+        page, strays = reader.brief()
+    assert isinstance(page, list)
+    assert [entry.id for entry in page] == sorted(f"{name}.1" for name in names)
+    assert strays == []
+
+
+async def test_the_brief_listing_of_ordinary_mail_is_written_by_the_database(
+    spool: SpoolWriter, reader: QueueReader
+) -> None:
+    name = await put(spool)
+    page, _ = reader.brief()
+    assert isinstance(page, str)
+    assert json.loads(page)[0][0] == name
 
 
 async def test_an_envelope_whose_message_is_gone_is_shown_once_it_was_set_aside(place: Layout) -> None:

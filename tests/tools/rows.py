@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from control.protocol import AttemptRow, EnvelopeRow, LaneRow
+from control.protocol import AttemptRow, EnvelopeRow, LaneRow, MailRow
 
 #: A Monday, in UTC: 2026-11-23T02:24:39Z.
 ARRIVED = 1795400679.0
@@ -64,3 +64,9 @@ def attempt(**changes: object) -> AttemptRow:
 
 def lane(**changes: object) -> LaneRow:
     return msgspec.structs.replace(_LANE, **changes)
+
+
+def mail(**changes: object) -> MailRow:
+    """What mailq shows of such an envelope."""
+    row = envelope(**changes)
+    return MailRow(row.message, row.size, int(row.arrived), row.sender, row.state, row.destination, row.error)
