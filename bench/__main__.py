@@ -1,139 +1,98 @@
-"""Print messages/s for each way through the spooler, the time of one ``sendmail``, and the daemon's memory.
+"""Measure Mailspool beside Postfix and OpenSMTPD, in turn, and print a table: ``python -m bench [options]``.
 
-Needs Postfix's ``smtp-source`` and ``smtp-sink``. Every figure is the median of `RUNS` runs; the load generators share the
-machine with the daemon, so only figures of one run compare.
+Needs root, for a machine of its own (`tests.peers.machine`), and Debian's ``postfix``; OpenSMTPD as ``.ci/run`` fetches it.
+Every run has a fresh server; every figure is a median with its extremes. The load generators share the machine with the
+servers, and machines vary from hour to hour: only ratios out of one call compare.
 """
 
 from __future__ import annotations
 
-import getpass
+import argparse
+import json
 import os
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from bench.system import BIN, System, free_port
+from bench.chart import chart
+from bench.houses import HOUSES, House, Place
+from bench.limits import Limits, limits_of
+from bench.rows import ROWS, Figure, Row
+from bench.table import Runs, head, line
+from tests.peers.machine import Machine
 
-RUNS = 3
-SESSIONS = 20
-MESSAGES = 3000
-SIZE = 4096
-USER = getpass.getuser()
-LOCAL = 'match for local action "in"\n'
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One run of one measurement."""
-
-    per_second: float
-    cpu_ms: float
-    resident_mib: float
+#: What the short run leaves out: it takes three minutes.
+SHORT = ("accept", "single", "relay", "maildir", "mbox", "alone")
 
 
-def send(system: System, recipient: str, keep_alive: bool = True) -> None:
-    """Push `MESSAGES` messages through `SESSIONS` sessions."""
-    options = ["-s", str(SESSIONS), "-m", str(MESSAGES), "-l", str(SIZE), "-f", "bench@bench.example", "-t", recipient]
-    command = ["smtp-source", *(["-d"] if keep_alive else []), *options, f"127.0.0.1:{system.port}"]
-    subprocess.run(command, check=True, capture_output=True)
-
-
-def accept_held(keep_alive: bool) -> Figure:
-    """Accept only: delivery is paused."""
-    with System('action "in" maildir "/Maildir"\n' + LOCAL, paused="mda") as system:
-        return _timed(system, lambda: send(system, f"{USER}@localhost", keep_alive), lambda: None)
-
-
-def deliver_locally(action: str) -> Figure:
-    """Accept and deliver to one local mailbox, until the queue is empty."""
-    with System(f'action "in" {action}\n' + LOCAL) as system:
-        return _timed(system, lambda: send(system, f"{USER}@localhost"), system.wait_empty)
-
-
-def relay() -> Figure:
-    """Accept and relay to a sink, until the queue is empty."""
-    port = free_port()
-    unprivileged = ["-u", "nobody"] if os.geteuid() == 0 else []
-    sink = subprocess.Popen(["smtp-sink", *unprivileged, f"127.0.0.1:{port}", "1000"])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is asked for."""
+    options = _options(arguments)
+    lacking = [tool for tool in ("postfix", "smtp-source", "smtp-sink", "nsenter") if shutil.which(tool) is None]
+    if lacking or os.geteuid() != 0:
+        sys.exit(f"bench: needs root{' and ' + ', '.join(lacking) if lacking else ''}")
+    folder = Path(tempfile.mkdtemp(prefix="mailspool-bench-"))
+    folder.chmod(0o755)
     try:
-        out = f'action "out" relay host "smtp://127.0.0.1:{port}"\nmatch for any action "out"\n'
-        with System(out) as system:
-            return _timed(system, lambda: send(system, "x@remote.example"), system.wait_empty)
+        limits = limits_of(folder)
+        houses = {name: HOUSES[name] for name in options.houses}
+        print(head(limits, list(houses.values()), options.runs), flush=True)
+        with Machine(folder / "machine", "mx.bench.example") as machine:
+            place = Place(machine, folder / "place")
+            runs = [_row(row, place, houses, options) for row in _chosen(options)]
     finally:
-        sink.terminate()
-        sink.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+    _keep(options, limits, runs)
 
 
-def _timed(system: System, load: Callable[[], None], finish: Callable[[], None]) -> Figure:
-    before, started = system.cpu_seconds(), time.monotonic()
-    load()
-    finish()
-    elapsed = time.monotonic() - started
-    cpu = (system.cpu_seconds() - before) * 1000 / MESSAGES
-    return Figure(MESSAGES / elapsed, cpu, system.resident_mib(peak=True))
+def _row(row: Row, place: Place, houses: dict[str, type[House]], options: argparse.Namespace) -> Runs:
+    found: dict[str, list[Figure]] = {name: [] for name, house in houses.items() if house not in row.without}
+    for _ in range(options.runs):
+        for name, figures in found.items():
+            figures.append(_once(row, place, houses[name], options.scale))
+    runs = Runs(row.key, row.title, row.unit, row.aim, found)
+    print(line(runs, verbose=options.verbose), flush=True)
+    return runs
 
 
-def sendmail_ms() -> float:
-    """One ``sendmail`` for a small message, whole process, median of 40, in milliseconds."""
-    with System('action "in" maildir "/Maildir"\n' + LOCAL) as system:
-        times = []
-        for _ in range(40):
-            started = time.monotonic()
-            environment = {**os.environ, "SMTPD_ROOT": str(system.root)}
-            message = b"Subject: bench\n\nhello\n"
-            subprocess.run([BIN / "sendmail", USER], input=message, check=True, env=environment)
-            times.append((time.monotonic() - started) * 1000)
-        return statistics.median(times)
+def _once(row: Row, place: Place, kind: type[House], scale: float) -> Figure:
+    place.clear()
+    house = kind(place)
+    try:
+        return row.measure(place, house, scale * house.parts.get(row.key, 1.0))
+    except Exception:
+        print(f"{row.key}, {house.name}:\n{place.machine.path(house.log).read_text()[-2000:]}", file=sys.stderr)
+        raise
+    finally:
+        house.stop()
 
 
-def idle_mib() -> float:
-    """Resident memory of a daemon that has done nothing yet, in MiB."""
-    with System('action "in" maildir "/Maildir"\n' + LOCAL) as system:
-        return system.resident_mib()
+def _chosen(options: argparse.Namespace) -> list[Row]:
+    return [row for row in ROWS if row.key in options.only]
 
 
-def fsyncs_per_second() -> float:
-    """What this disk does, now: 4 KiB appended and fsynced, one after the other."""
-    with tempfile.NamedTemporaryFile(dir=Path.cwd()) as file:
-        started = time.monotonic()
-        for _ in range(300):
-            os.write(file.fileno(), b"x" * 4096)
-            os.fsync(file.fileno())
-        return 300 / (time.monotonic() - started)
+def _keep(options: argparse.Namespace, limits: Limits, runs: list[Runs]) -> None:
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps({"machine": asdict(limits), "rows": [asdict(each) for each in runs]}, indent=1))
+    if options.chart:
+        options.chart.write_text(chart(runs))
 
 
-MEASUREMENTS: tuple[tuple[str, Callable[[], Figure]], ...] = (
-    (f"accept, held, {SESSIONS} kept-alive sessions", lambda: accept_held(keep_alive=True)),
-    ("accept, held, one message a session", lambda: accept_held(keep_alive=False)),
-    ("accept to relayed at a sink", relay),
-    ("accept to Maildir, one user", lambda: deliver_locally('maildir "/Maildir"')),
-    ("accept to mbox, one user", lambda: deliver_locally("mbox")),
-)
-
-
-def main() -> None:
-    """Run everything and print a table."""
-    lacking = [tool for tool in ("smtp-source", "smtp-sink") if shutil.which(tool) is None]
-    if lacking:
-        sys.exit(f"bench: {' and '.join(lacking)} not found: install Postfix's package")
-    machine = f"{os.cpu_count()} cores, {fsyncs_per_second():.0f} fsync/s"
-    print(f"{MESSAGES} messages of {SIZE} octets, medians of {RUNS} runs; {machine}")
-    for name, measure in MEASUREMENTS:
-        figures = [measure() for _ in range(RUNS)]
-        rates = sorted(figure.per_second for figure in figures)
-        cpu = statistics.median(figure.cpu_ms for figure in figures)
-        peak = max(figure.resident_mib for figure in figures)
-        spread = f"({rates[0]:.0f} to {rates[-1]:.0f})"
-        rate = statistics.median(rates)
-        print(f"{name:46} {rate:7.0f} messages/s {spread:16} {cpu:6.2f} ms CPU each, peak {peak:.0f} MiB", flush=True)
-    print(f"{'sendmail, one small message':46} {sendmail_ms():7.0f} ms")
-    print(f"{'memory of the idle daemon':46} {idle_mib():7.0f} MiB")
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    keys = [row.key for row in ROWS]
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Mailspool beside Postfix and OpenSMTPD.")
+    parser.add_argument("--only", nargs="+", choices=keys, default=list(SHORT), metavar="ROW", help=", ".join(keys))
+    parser.add_argument("--full", dest="only", action="store_const", const=keys, help="every row")
+    parser.add_argument("--houses", nargs="+", choices=list(HOUSES), default=list(HOUSES), help="who is measured")
+    parser.add_argument("--runs", type=int, default=1, help="runs of each, in turn")
+    parser.add_argument("--scale", type=float, default=1.0, help="times the messages of a run")
+    parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures are kept")
+    parser.add_argument("--chart", type=Path, help="where a chart of them goes (SVG)")
+    parser.add_argument("-v", "--verbose", action="store_true", help="CPU and memory of each process")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,8 @@ class Machine:
             # The interpreter may live in root's home, our commands in a private folder; here every user runs them.
             shlex.join(["chmod", "o+x", "/root", *closed]),
             "echo up",
-            "exec sleep infinity",
+            # The first process waits for whoever has lost its parent.
+            "sleep infinity & wait",
         ]
         return "\n".join(lines)
 
