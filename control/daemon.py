@@ -20,7 +20,8 @@ import anyio
 
 from control.background import Starting
 from control.notify import tell_ready
-from control.start import Start, StartError, prepare_process
+from control.process import prepare_process
+from control.start import Start, StartError
 
 _log: Final = logging.getLogger(__name__)
 

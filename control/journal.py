@@ -26,14 +26,14 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, TextIO
 
+from control.process import SYSLOG_SOCKET
+
 #: Octets of one line: room for two long addresses and a remote server's reply, and what every syslog daemon takes whole.
 MAX_LINE: Final = 2000
 #: Octets of one write to standard error: a pipe takes so many as one piece (POSIX, PIPE_BUF).
 MAX_PIECE: Final = 4096
 #: The innermost frames of an exception that are worth a line.
 MAX_FRAMES: Final = 6
-#: Where the machine's log daemon listens.
-SYSLOG_SOCKET: Final = "/dev/log"
 #: RFC 3164 4.1.1: facility 2 is "mail system".
 _FACILITY_MAIL: Final = 2 << 3
 #: Lower than DEBUG: a subsystem that is traced says everything.
@@ -288,11 +288,6 @@ class _Thrift:
     def end(self) -> None:
         logging._srcfile = self._source
         logging.logThreads = logging.logProcesses = logging.logMultiprocessing = True
-
-
-def has_syslog() -> bool:
-    """Whether this machine has a log daemon."""
-    return os.path.exists(SYSLOG_SOCKET)
 
 
 def open_journal(to_syslog: bool, verbose: bool = False) -> Journal:

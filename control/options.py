@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from control.journal import SUBSYSTEMS
-
 USAGE: Final = (
     "usage: smtpd [-dFhnv] [-D macro=value] [-f file] [-P mda|mta|smtp] [-T subsystem] "
     "[--migrate file] [--import-opensmtpd directory] [--one-process] [--root directory]"
@@ -95,6 +93,8 @@ def _macro(text: str) -> tuple[str, str]:
 
 
 def _subsystem(text: str) -> str:
+    from control.journal import SUBSYSTEMS  # the log and all that it stands on
+
     if text not in SUBSYSTEMS:
         raise UsageError(f"-T {text}: not one of {' '.join(SUBSYSTEMS)}")
     return text

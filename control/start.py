@@ -6,12 +6,11 @@ Failure: `StartError`, whose status is that of the process.
 from __future__ import annotations
 
 import os
-import resource
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING
 
 from control.generation import Generation, GenerationRefused, Source, open_generation
 from control.journal import Journal
@@ -21,9 +20,8 @@ from policy.config import Config
 from spool.errors import SpoolError, SpoolInUse
 from spool.layout import Layout
 
-#: Descriptors that a process may have: connections, deliveries, files. Not more, because some programs that are started
-#: close every number up to the limit.
-DESCRIPTORS: Final = 65536
+if TYPE_CHECKING:
+    from control.separated.cradled import Cradle
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +35,8 @@ class Start:
     paused: tuple[str, ...] = ()
     #: Whether all roles share one process, whoever starts it.
     one_process: bool = False
+    #: The process that forks the roles, when it was started ahead of all this.
+    cradle: Cradle | None = None
 
 
 class StartError(Exception):
@@ -45,15 +45,6 @@ class StartError(Exception):
     def __init__(self, message: str, status: int = 1) -> None:
         super().__init__(message)
         self.status = status
-
-
-def prepare_process() -> None:
-    """File modes, descriptors and no core dumps, in which passwords and keys would be: for all that come of this process."""
-    os.umask(0o022)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS if most == resource.RLIM_INFINITY else min(DESCRIPTORS, most)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def first_generation(start: Start) -> Generation:

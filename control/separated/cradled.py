@@ -1,5 +1,7 @@
 """The supervisor's side of the cradle.
 
+Imports little: `smtpd` starts with this, so that both read their code at the same time.
+
 Failure: `OSError` when no process is to be had.
 """
 
@@ -8,11 +10,13 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from control.separated.accounts import Account, Role
-from control.separated.grounds import Grounds
 from delivery.wire import Hangup, Wire
+
+if TYPE_CHECKING:
+    from control.separated.accounts import Account, Role
+    from control.separated.grounds import Grounds
 
 #: Isolated: no variable of ours and nothing in the present folder changes what it imports.
 COMMAND: Final = (sys.executable, "-I", "-m", "control.separated.cradle")
@@ -25,8 +29,7 @@ FAREWELL: Final = 5.0
 class Cradle:
     """Started with the first order, and anew when it has died; for one thread at a time."""
 
-    def __init__(self, grounds: Grounds, *, to_syslog: bool) -> None:
-        self._grounds = grounds
+    def __init__(self, *, to_syslog: bool) -> None:
         self._to_syslog = to_syslog
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Wire | None = None
@@ -48,14 +51,14 @@ class Cradle:
             )
         self._control = Wire(near)
 
-    def fork(self, role: Role, account: Account, bond: socket.socket) -> tuple[int, int]:
+    def fork(self, role: Role, account: Account, grounds: Grounds, bond: socket.socket) -> tuple[int, int]:
         """A process with that role at the other end of the bond: its id and a descriptor that tells of its end."""
         if self._control is None:
             self.start()
         assert self._control is not None
         order = {
             "role": role.value, "name": account.name, "uid": account.uid, "gid": account.gid,
-            "spool_dir": self._grounds.spool_dir, "databases": self._grounds.databases, "to_syslog": self._to_syslog,
+            "spool_dir": grounds.spool_dir, "databases": grounds.databases, "to_syslog": self._to_syslog,
         }  # fmt: skip
         try:
             self._control.send_json(order, bond.fileno())

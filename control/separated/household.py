@@ -87,8 +87,9 @@ class Household:
         self._control = control
         self._grounds = grounds_of(self._places, start.config)
         self._standings = Standings()
-        self._cradle = Cradle(self._grounds, to_syslog=start.journal.is_elsewhere)
-        self._cradle.start()
+        self._cradle = start.cradle or Cradle(to_syslog=start.journal.is_elsewhere)
+        if start.cradle is None:
+            self._cradle.start()
         self._recruiter = Recruiter(self._places.mail_dir)
         self._pam = PamKeeper(service_folder(self._places))
         self._processes: dict[Role, Process] = {}
@@ -209,7 +210,7 @@ class Household:
         assert self._tasks is not None
         near, far = pair()
         with far:
-            _, pidfd = await anyio.to_thread.run_sync(self._cradle.fork, role, self._users[role], far)
+            _, pidfd = await anyio.to_thread.run_sync(self._cradle.fork, role, self._users[role], self._grounds, far)
         is_queue = role is Role.QUEUE
         offers = (*self._standings.offers(role), *(self._offers if is_queue else ()))
         # Of the spool nobody else has anything to tell, least of all the end of everything.
