@@ -83,7 +83,10 @@ class LineFormatter(logging.Formatter):
             text += "".join(f" {key}={_value(value)}" for key, value in attributes.items() if key not in _ORDINARY)
         if record.exc_info and record.exc_info[1] is not None:
             text = f"{text} ({_trouble(record.exc_info[1])})"
-        return _bounded(_CONTROL.sub(_escape, _prefix(record) + text))
+        text = _prefix(record) + text
+        if text.isascii() and text.isprintable() and len(text) <= MAX_LINE:
+            return text
+        return _bounded(_CONTROL.sub(_escape, text))
 
 
 class StreamLines(logging.Handler):
@@ -118,13 +121,14 @@ class StreamLines(logging.Handler):
 
     def _will_flush(self) -> bool:
         """See to it that the present turn of the loop ends in a flush; false in a thread that has no loop."""
+        if self._is_flushing:
+            return True
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return False
-        if not self._is_flushing:
-            self._is_flushing = True
-            loop.call_soon(self._flush_turn)
+        self._is_flushing = True
+        loop.call_soon(self._flush_turn)
         return True
 
     def _flush_turn(self) -> None:

@@ -308,9 +308,8 @@ class Dialogue(Wire):
 
     def _take_line(self) -> bytes | None:
         end = self.input.find(b"\n") + 1
-        if end == 0 and len(self.input) <= self.limits.command_line:
-            return None
-        if (end or len(self.input)) > self._line_limit():
+        length = end or len(self.input)
+        if length > self.limits.command_line and length > self._line_limit():
             # Where the next command begins is anybody's guess from here on.
             self._bad_input(replies.LINE_TOO_LONG)
             self.end = self.end or End.CLOSED
@@ -333,7 +332,7 @@ class Dialogue(Wire):
             return
         verb = match[1].upper().decode()
         try:
-            argument = (match[2] or b"").rstrip().decode()
+            argument = match[2].rstrip().decode() if match[2] else ""
         except UnicodeDecodeError:
             self._bad_input(replies.BAD_CHARACTER)
             return
@@ -342,7 +341,7 @@ class Dialogue(Wire):
             self._unknown(verb)
             return
         # What follows AUTH may be a password.
-        self.command = verb if verb == "AUTH" else f"{verb} {argument}".rstrip()
+        self.command = verb if verb == "AUTH" or not argument else f"{verb} {argument}"
         if self.is_refused and verb != "QUIT":
             self.refuse(replies.NOT_NOW)
             return

@@ -37,8 +37,8 @@ class Screened(Dialogue):
         self, phase: Phase, helo: str = "", sender: Address = NULL_SENDER, recipient: Address = NULL_SENDER
     ) -> Screening:
         """Ask the filters of ``phase``; of its arguments those that it has."""
-        filters = self.service.filters.get(phase)
-        if filters is None:
+        filters = self.service.filters and self.service.filters.get(phase)
+        if not filters:
             return PASSED
         name = await self.peer_name() if any(each.needs_name for each in filters) else None
         client = self.client

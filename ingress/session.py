@@ -192,7 +192,8 @@ class Session(Authentication):
         while True:
             piece = data.feed(self.input)
             kept = len(self.input)
-            await transaction.write(piece)
+            if piece:
+                await transaction.write(piece)
             if data.finished:
                 return True
             if len(self.input) > kept:

@@ -203,13 +203,14 @@ class Transaction:
         incoming = self._body or IncomingBody(self._spool, self.id, self._finish_header)
         body = await incoming.finish()
         self._body = None
+        kind = self._parameters.body_kind
         message = Message(
             id=self.id,
             return_path=self.sender,
             arrived=self._spool.clock.now(),
             received_at=self._wall,
             size=incoming.size,
-            body_kind=self._parameters.body_kind | (BodyKind.EIGHT_BIT if data.eight_bit else BodyKind.PLAIN),
+            body_kind=kind | BodyKind.EIGHT_BIT if data.eight_bit else kind,
             envid=self._parameters.envid,
             ret=self._parameters.ret,
             client=self._origin.client,

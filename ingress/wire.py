@@ -128,18 +128,23 @@ class Wire(SMTP):
 
     async def flush(self) -> None:
         """Write all replies that have collected, in one piece, and wait while the client does not read."""
-        if self._output:
-            if self.transport is not None:
-                self.transport.write(b"".join(self._output))
-            self._output.clear()
+        self._write()
         if self._writable is not None:
             self.deadline = self.loop.time() + self.limits.idle
             await self._writable
 
+    def _write(self) -> None:
+        if self._output:
+            if self.transport is not None:
+                self.transport.write(b"".join(self._output))
+            self._output.clear()
+
     async def more(self, seconds: float) -> bool:
         """Wait at most so long for more of `input` than there is now; false when there will be no more."""
         known = len(self.input)
-        await self.flush()
+        self._write()
+        if self._writable is not None:
+            await self.flush()
         if self._eof and self.end is None:
             self.end = End.DISCONNECT
         if self.end is not None:

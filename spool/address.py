@@ -27,6 +27,10 @@ _DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*")
 _LETTER = r"[^\x00-/:-@\[-^`{-\x7f]"
 _LABEL = rf"{_LETTER}(?:[^\x00-,./:-@\[-^`{{-\x7f]*{_LETTER})?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+#: What nearly all addresses are, in one look: ASCII, a dot-string and a host name.
+_PLAIN = re.compile(
+    r"([\w!#$%&'*+/=?^`{|}~\-]++(?:\.[\w!#$%&'*+/=?^`{|}~\-]++)*+)@(\w++(?:(?:\.|-++)\w++)*+)", re.ASCII
+)
 _QUOTED = re.compile(r'"((?:[^\x00-\x1f"\\\x7f]|\\[ -~])*)"')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -72,6 +76,9 @@ def parse_address(text: str, default_domain: str = "") -> Address:
 
     An address without a domain takes ``default_domain``; when that is empty, it is an error.
     """
+    plain = _PLAIN.fullmatch(text)
+    if plain and len(plain[1]) <= MAX_LOCAL_OCTETS and len(plain[2]) <= MAX_DOMAIN_OCTETS:
+        return Address(plain[1], plain[2])
     if bad := _CONTROL.search(text):
         raise AddressSyntaxError(f"control character {bad.group()!a} in address")
     local_text, at, domain = _split(text)

@@ -23,7 +23,8 @@ _REPLY = re.compile(r"([2-5]\d\d)(?: ([245]\.\d{1,3}\.\d{1,3}))?(?: (.*))?", re.
 
 def printable(text: str, limit: int = MAX_TEXT) -> str:
     """``text`` on one line, control characters replaced by a blank, cut at ``limit`` characters."""
-    clean = _CONTROL.sub(" ", text).strip()
+    # Nearly every text is plain, and to see that costs a tenth of looking for what is not.
+    clean = (text if text.isascii() and text.isprintable() else _CONTROL.sub(" ", text)).strip()
     return clean if len(clean) <= limit else clean[: limit - 3] + "..."
 
 
@@ -57,6 +58,8 @@ class Reply:
         object.__setattr__(self, "text", printable(self.text))
 
     def __str__(self) -> str:
+        if self.status and self.text:
+            return f"{self.code} {self.status} {self.text}"
         return " ".join(part for part in (str(self.code), self.status, self.text) if part)
 
     @classmethod

@@ -96,6 +96,11 @@ def test_a_bare_cr_or_lf_is_a_fault_and_the_message_is_read_to_its_end(line: byt
     assert (got.fault, got.rest) == (replies.BARE_CR_OR_LF, b"QUIT\r\n")
 
 
+@pytest.mark.parametrize("piece", [b"\ra\n", b"\n\ra", b"a\n\rb\n", b"\n"])
+def test_a_bare_lf_where_the_network_cut_the_stream_is_a_fault(piece: bytes) -> None:
+    assert receive(b"x\r\n", piece, b"y\r\n.\r\n").fault == replies.BARE_CR_OR_LF
+
+
 def test_a_nul_is_a_fault() -> None:
     assert receive(b"a\0b\r\n.\r\n").fault == replies.NUL_IN_MESSAGE
 

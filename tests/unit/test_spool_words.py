@@ -65,6 +65,17 @@ def test_message_ids_sort_by_time_and_never_meet() -> None:
     assert new_message_id(5) != new_message_id(5)
 
 
+@pytest.mark.parametrize("milliseconds", [0, 1, 1_764_000_000_123, (1 << 48) - 1])
+def test_a_message_id_is_its_time_and_48_random_bits_in_digits_of_five(milliseconds: int) -> None:
+    name = new_message_id(milliseconds)
+    assert (len(name), name, int(name, 32) >> 52, int(name, 32) & 15) == (
+        MESSAGE_ID_LENGTH,
+        name.lower(),
+        milliseconds,
+        0,
+    )
+
+
 def test_an_envelope_id_is_split_again() -> None:
     name = new_message_id(1)
     assert split_id(envelope_id(name, 17)) == (name, 17)
