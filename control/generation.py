@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -59,6 +59,10 @@ class Generation:
     #: What the certificates of the listeners were when they were read, for a process that may not read them.
     keys: Mapping[Place, KeyMaterial] = field(default_factory=dict)
 
+    def discard(self) -> None:
+        """Close what was bound for it."""
+        _close(self.openings)
+
 
 class GenerationRefused(Exception):
     """It cannot be put into practice; ``reasons`` are sentences."""
@@ -107,11 +111,15 @@ def open_generation(source: Source, config: Config, listening: Collection[Place]
         except ListenError as error:
             reasons.append(_explained(error))
     if reasons:
-        for opening in openings:
-            if opening.socket is not None:
-                opening.socket.close()
+        _close(openings)
         raise GenerationRefused(reasons)
     return Generation(config, tuple(openings), sealing, keys)
+
+
+def _close(openings: Iterable[Opening]) -> None:
+    for opening in openings:
+        if opening.socket is not None:
+            opening.socket.close()
 
 
 def _secured(listener: Listener, keys: dict[Place, KeyMaterial]) -> Opening:

@@ -50,6 +50,7 @@ async def serve(start: Start, ready: Callable[[], None]) -> None:
     """Be the daemon until a signal asks for the end. Raises `StartError`."""
     places = start.source.places
     _require_own(places)
+    _require_together(start.config)
     async with _spool(places) as spool:
         prepare_drop(places)
         with (
@@ -69,6 +70,15 @@ def _require_own(places: Layout) -> None:
         return
     if os.geteuid() == 0 and owner != 0:
         raise StartError(f"{places.spool_dir} belongs to the user with uid {owner}: start smtpd without --one-process")
+
+
+def _require_together(config: Config) -> None:
+    """More processes than one are not what this is."""
+    if config.smtp_processes > 1 or config.mta_processes > 1:
+        raise StartError(
+            f"{config.path}: smtp processes {config.smtp_processes}, mta processes {config.mta_processes}: here one "
+            "process does all the work: remove these lines, or start smtpd as root without --one-process"
+        )
 
 
 @asynccontextmanager
@@ -176,6 +186,7 @@ class Daemon:
         tell_reloading()
         try:
             generation = await anyio.to_thread.run_sync(read_generation, self._source, self._ingress.listening)
+            _require_still_together(generation)
             self._config = generation.config
             self._pam.start_for(generation.config)
             await self._ingress.reopen(generation.openings)
@@ -187,6 +198,14 @@ class Daemon:
             _log.error("the configuration was not reloaded: nothing has changed")
         finally:
             tell_ready()
+
+
+def _require_still_together(generation: Generation) -> None:
+    try:
+        _require_together(generation.config)
+    except StartError as error:
+        generation.discard()
+        raise GenerationRefused([str(error)]) from error
 
 
 async def _no_walls() -> list[str]:

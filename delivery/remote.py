@@ -1,6 +1,8 @@
-"""Delivery by another process: batches go there through a `spool.channel`, and what came of them comes back.
+"""Delivery by other processes: batches go there through a `spool.channel`, and what came of them comes back.
 
-`RemoteDelivery` is the scheduler's side, `DeliveryDesk` that of the process that delivers. Small bodies travel in the frame,
+`RemoteDelivery` is the scheduler's side, `DeliveryDesk` that of a process that delivers. Among several, a mailbox has always
+the same one, which has its agent; relayed mail goes to whoever has least to do, or to the first alone while the operator's
+limits have all connections counted. Small bodies travel in the frame,
 large ones as descriptors. A route is not sent but worked out there from its lane: who delivers has the configuration too,
 and the secrets that go with it.
 
@@ -13,6 +15,7 @@ have been sent; who kept it in a mailbox recognises it (`docs/durability.md`).
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -95,22 +98,43 @@ _OUTCOMES: Final[dict[str, type[Delivered] | type[Deferred] | type[Failed]]] = {
 }
 
 
-class RemoteDelivery:
-    """The scheduler's side. `attach` it to the process that delivers, whenever there is a new one."""
+@dataclass(slots=True, eq=False)
+class _Carrier:
+    """A process that delivers."""
 
-    def __init__(self, clock: SpoolClock) -> None:
+    channel: Channel
+    #: Batches that it has.
+    batches: int = 0
+
+
+class RemoteDelivery:
+    """The scheduler's side. `attach` it to a process that delivers, whenever there is a new one.
+
+    ``counts_connections`` says whether one process has to know of all connections.
+    """
+
+    def __init__(self, clock: SpoolClock, counts_connections: Callable[[], bool] = lambda: False) -> None:
         self._clock = clock
-        self._channel: Channel | None = None
+        self._counts_connections = counts_connections
+        #: By their numbers; one that has died stands here until another takes its number.
+        self._carriers: dict[int, _Carrier] = {}
         self._attached = anyio.Event()
 
-    def attach(self, channel: Channel) -> None:
-        """From here on, this one delivers."""
-        self._channel = channel
+    def attach(self, channel: Channel, number: int = 1) -> None:
+        """From here on, this one delivers, in place of the one of that number before it."""
+        self._carriers[number] = _Carrier(channel)
         self._attached.set()
 
     async def deliver(self, batch: Batch, route: Route) -> Sequence[Attempt | Damaged]:
         """See `scheduler.sessions.Deliver`."""
-        channel = await self._whoever_delivers()
+        carrier = await self._whoever_delivers(route)
+        carrier.batches += 1
+        try:
+            return await self._deliver(batch, route, carrier.channel)
+        finally:
+            carrier.batches -= 1
+
+    async def _deliver(self, batch: Batch, route: Route, channel: Channel) -> Sequence[Attempt | Damaged]:
         started = self._clock.now()
         is_elsewhere = isinstance(route.action, Relay | Lmtp)
         packed = _pack(batch, shares_bodies=is_elsewhere)
@@ -126,11 +150,25 @@ class RemoteDelivery:
         now = self._clock.now()
         return [Attempt(one.envelope.id, started, now, route.name, outcome) for one in batch.items]
 
-    async def _whoever_delivers(self) -> Channel:
-        while self._channel is None or self._channel.is_closed:
+    async def _whoever_delivers(self, route: Route) -> _Carrier:
+        while (carrier := self._choose(route)) is None:
             self._attached = anyio.Event()
             await self._attached.wait()
-        return self._channel
+        return carrier
+
+    def _choose(self, route: Route) -> _Carrier | None:
+        """None while nobody is there, or not the one who has to do it."""
+        carriers = [self._carriers[number] for number in sorted(self._carriers)]
+        match route.action:
+            case Relay() if self._counts_connections():
+                carriers = carriers[:1]
+            case Relay() | Lmtp():
+                pass
+            case _ if carriers:
+                place = zlib.crc32(route.name.encode()) % len(carriers)
+                carriers = carriers[place : place + 1]
+        alive = (each for each in carriers if not each.channel.is_closed)
+        return min(alive, key=lambda each: each.batches, default=None)
 
 
 class DeliveryDesk:

@@ -109,6 +109,22 @@ class Limits:
     #: Octets read ahead of what the session has dealt with; beyond this the kernel holds the client back.
     input_buffer: int = 64 * 1024
 
+    def share(self, processes: int) -> Self:
+        """What is left for each of so many processes that share the listeners: together they allow no more than one.
+
+        Clients spread by chance, so one of them may find its share used up a little before all of it is.
+        """
+        return replace(
+            self,
+            connections=_part(self.connections, processes),
+            connections_per_address=_part(self.connections_per_address, processes),
+            connections_per_user=_part(self.connections_per_user, processes),
+            arrivals_at_once=_part(self.arrivals_at_once, processes),
+            arrivals_per_second=self.arrivals_per_second / processes,
+            login_slips=self.login_slips / processes,
+            address_failures=self.address_failures / processes,
+        )
+
     def under_stress(self) -> Self:
         """The same limits when connections run short: shorter patience, fewer errors; what honest clients do stays possible.
 
@@ -126,3 +142,7 @@ class Limits:
             refused_recipients=min(self.refused_recipients, 20),
             failed_logins=min(self.failed_logins, 1),
         )
+
+
+def _part(whole: int, processes: int) -> int:
+    return max(1, whole // processes)

@@ -358,6 +358,9 @@ class Config:
     encryption: Encryption | None = None
     #: Where passwords, or hashes of them, stand.
     secret_files: tuple[SecretFile, ...] = ()
+    #: How many processes serve clients, and how many deliver, where the roles have processes of their own.
+    smtp_processes: int = 1
+    mta_processes: int = 1
 
     def ttl_of(self, action: str) -> int:
         """How long mail for the action ``action`` may wait, in milliseconds."""

@@ -41,6 +41,12 @@ class MtaLimits:
     #: Refused recipients in a row after which a session is ended.
     max_failures_per_session: int | None = None
 
+    @property
+    def counts_connections(self) -> bool:
+        """Whether somebody has to know of all connections there are, and were."""
+        names = (each.name for each in fields(self) if "conn" in each.name)
+        return any(getattr(self, name) is not None for name in names)
+
 
 @dataclass(frozen=True, slots=True)
 class MdaLimits:
@@ -70,6 +76,11 @@ class Limits:
     def for_all(self) -> tuple[tuple[str, MtaLimits | MdaLimits | SchedulerLimits], ...]:
         """Those of no domain, each with the words that begin its line."""
         return ("mta limit", self.mta), ("mda limit", self.mda), ("scheduler limit", self.scheduler)
+
+    @property
+    def counts_connections(self) -> bool:
+        """Whether a connection of any mail counts."""
+        return any(limits.counts_connections for limits in (self.mta, *self.mta_for.values()))
 
     def of_relay(self, name: str) -> MtaLimits:
         """Those for the domain or the smarthost ``name``."""

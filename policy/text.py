@@ -87,6 +87,8 @@ class _Writer:
         yield f"smtp max-message-size {config.max_message_size}"
         yield f"smtp limit max-mails {config.max_mails} max-rcpt {config.max_recipients}"
         yield f"smtp sub-addr-delim {quoted(config.sub_addr_delim)}"
+        yield f"smtp processes {config.smtp_processes}"
+        yield f"mta processes {config.mta_processes}"
         # Before the line for all: a domain begins with what was said for all so far.
         for domain, limits in config.limits.mta_for.items():
             yield _line("mta limit for domain", quoted(domain), *_limits(limits))

@@ -19,7 +19,9 @@ from anyio.abc import TaskStatus
 
 from ingress.drop import DropReader
 from ingress.dropdoor import DropDoor
+from ingress.limits import MAX_MEMORY, Limits
 from ingress.listener import Ingress, Opening, Place
+from ingress.memory import Memory
 from ingress.names import Names
 from ingress.transaction import House
 from policy.admit import admit
@@ -70,10 +72,14 @@ class People:
 class IngressRole:
     """See the module. While it is paused clients are told to come again, and what is in the drop stays there."""
 
-    def __init__(self, door: DropDoor, config: Callable[[], Config], intake: Intake, people: People) -> None:
-        house = House(config, partial(admit, users=people.users, forwards=people.forwards), intake)
-        self._ingress = Ingress(house, names=people.names, system=people.logins)
-        self._drop = DropReader(door, house)
+    def __init__(
+        self, door: DropDoor | None, config: Callable[[], Config], intake: Intake, people: People, processes: int = 1
+    ) -> None:
+        """One of so many ``processes``; the drop is read by the one that has its ``door``."""
+        memory = Memory(MAX_MEMORY // processes)
+        house = House(config, partial(admit, users=people.users, forwards=people.forwards), intake, memory)
+        self._ingress = Ingress(house, Limits().share(processes), people.names, people.logins)
+        self._drop = None if door is None else DropReader(door, house)
 
     @property
     def running(self) -> bool:
@@ -84,7 +90,9 @@ class IngressRole:
         """See `Front`."""
         if self.running is running:
             return False
-        self._ingress.is_paused = self._drop.paused = not running
+        self._ingress.is_paused = not running
+        if self._drop is not None:
+            self._drop.paused = not running
         _log.info("info: smtp %s", "resumed" if running else "paused")
         return True
 
@@ -96,7 +104,7 @@ class IngressRole:
     @property
     def set_aside(self) -> int:
         """See `Front`."""
-        return self._drop.set_aside
+        return 0 if self._drop is None else self._drop.set_aside
 
     @property
     def trouble(self) -> str:
@@ -118,10 +126,12 @@ class IngressRole:
         """Until `stop`, and until what is under way has ended or its grace is over."""
         async with anyio.create_task_group() as work:
             await work.start(self._ingress.serve, openings)
-            work.start_soon(self._drop.run)
+            if self._drop is not None:
+                work.start_soon(self._drop.run)
             task_status.started()
 
     def stop(self) -> None:
         """Let nobody in any more, and come to an end."""
         self._ingress.stop()
-        self._drop.stop()
+        if self._drop is not None:
+            self._drop.stop()

@@ -22,6 +22,20 @@ class Role(enum.Enum):
     INGRESS = "ingress"
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One of the processes that a role has."""
+
+    role: Role
+    #: From 1.
+    number: int = 1
+
+    @property
+    def name(self) -> str:
+        """In the log: the first one is called as if it were the only one."""
+        return self.role.value if self.number == 1 else f"{self.role.value} {self.number}"
+
+
 #: Who is what. The helper answers ingress, and knows no more than everybody on the machine may.
 USERS: Final = {Role.QUEUE: "_smtpq", Role.HELPER: "_smtpd", Role.DELIVERY: "_smtpr", Role.INGRESS: "_smtpd"}
 

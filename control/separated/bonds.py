@@ -30,9 +30,10 @@ class Take(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Talk(msgspec.Struct, frozen=True, array_like=True):
-    """A channel to another process comes with this."""
+    """A channel to another process comes with this: its role, and which of them it is."""
 
     to: str
+    number: int
 
 
 class Voice(msgspec.Struct, frozen=True, array_like=True):

@@ -14,6 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from control.journal import Journal
+from control.separated.accounts import Role, Seat
 from control.separated.agents import hands_of
 from control.separated.bonds import FAULTS
 from control.separated.generation import ForDelivery
@@ -57,9 +58,9 @@ class DeliveryProcess:
             self._hands = hands_of(sockets.pop(0), self._commit)
         self._generation = generation
 
-    async def talk(self, to: str, end: socket.socket) -> None:
+    async def talk(self, to: Seat, end: socket.socket) -> None:
         """See `Child`: the queue is there."""
-        assert to == "queue"
+        assert to.role is Role.QUEUE
         assert self._generation is not None
         desk = DeliveryDesk(self._deliver, self._config, self._now)
         channel = Channel(end, desk.offers(), FAULTS)

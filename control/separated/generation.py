@@ -54,6 +54,8 @@ class ForIngress:
     config: Config
     places: Layout
     counters: tuple[Counter, ...]
+    #: Whether a wire to the drop comes along, which one process reads.
+    reads_drop: bool
 
 
 @dataclass(frozen=True, slots=True)

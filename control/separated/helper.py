@@ -18,6 +18,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from control.journal import Journal
+from control.separated.accounts import Role, Seat
 from control.separated.bonds import FAULTS
 from ingress.names import LOOKUPS as NAME_LOOKUPS
 from ingress.names import UNCERTAIN, PeerName, ask_system
@@ -50,9 +51,9 @@ class HelperProcess:
     async def take(self, generation: Any, sockets: list[socket.socket], *, is_reload: bool) -> None:
         """See `Child`: no configuration concerns it."""
 
-    async def talk(self, to: str, end: socket.socket) -> None:
+    async def talk(self, to: Seat, end: socket.socket) -> None:
         """See `Child`."""
-        assert to == "ingress"
+        assert to.role is Role.INGRESS
         channel = Channel(end, [Offer(FIND_USER, self._find_user), Offer(FIND_NAME, self._find_name)], FAULTS)
         await self._group.start(channel.run)
 

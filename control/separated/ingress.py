@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 
 from control.journal import Journal
 from control.roles.ingress import IngressRole, People
+from control.separated.accounts import Role, Seat
 from control.separated.agents import lookers_of
 from control.separated.bonds import FAULTS, FRONT_STATE, SET_RUNNING, FrontState
 from control.separated.drop import RemoteDrop
@@ -55,11 +56,12 @@ class IngressProcess:
         return self._generation.config
 
     async def take(self, generation: ForIngress, sockets: list[socket.socket], *, is_reload: bool) -> None:
-        """See `Child`. With the first one come the wires to those who look at .forward files, to the drop and to PAM."""
+        """See `Child`. With the first one come the wires to those who look at .forward files, to PAM and to the drop."""
         if self._lookers is None:
             self._lookers = lookers_of(sockets.pop(0))
-            self._drop = RemoteDrop(sockets.pop(0))
             self._logins = SystemLogins(sockets.pop(0))
+            if generation.reads_drop:
+                self._drop = RemoteDrop(sockets.pop(0))
         self._generation = generation
         if is_reload:
             self._openings = _openings(generation.counters, sockets)
@@ -70,17 +72,16 @@ class IngressProcess:
         if self._role is not None and (is_reload or self._role.listening):
             await self._role.reopen(self._openings)
 
-    async def talk(self, to: str, end: socket.socket) -> None:
+    async def talk(self, to: Seat, end: socket.socket) -> None:
         """See `Child`: the queue is there, or the helper."""
-        if to == "helper":
+        if to.role is Role.HELPER:
             helper = Channel(end, (), FAULTS)
             await self._group.start(helper.run)
             self._helper.attach(helper)
             return
-        assert to == "queue"
+        assert to.role is Role.QUEUE
         assert self._generation is not None
         assert self._lookers is not None
-        assert self._drop is not None
         assert self._logins is not None
         channel = Channel(end, [Offer(SET_RUNNING, self._set_running)], FAULTS)
         await self._group.start(channel.run)
@@ -89,7 +90,7 @@ class IngressProcess:
             AskedUsers(self._helper.find_user), UserForwards(self._lookers), self._logins,
             Names(ask=self._helper.find_name),
         )  # fmt: skip
-        self._role = IngressRole(self._drop, self._config, intake, people)
+        self._role = IngressRole(self._drop, self._config, intake, people, self._config().smtp_processes)
         self._standing.set()
         self._group.start_soon(self._tell, channel, self._role)
 

@@ -25,7 +25,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from control.journal import Journal, open_journal
-from control.separated.accounts import Account, Role
+from control.separated.accounts import Account, Role, Seat
 from control.separated.bonds import (
     BEGIN,
     END,
@@ -54,8 +54,8 @@ class Child(Protocol):
     async def take(self, generation: Any, sockets: list[socket.socket], *, is_reload: bool) -> None:
         """Go by this configuration from now on."""
 
-    async def talk(self, to: str, end: socket.socket) -> None:
-        """Here is another process to talk to, in place of the one of that name before."""
+    async def talk(self, to: Seat, end: socket.socket) -> None:
+        """Here is another process to talk to, in place of the one in that seat before."""
 
     async def begin(self) -> None:
         """Do what the role does."""
@@ -204,7 +204,7 @@ class _Life:
         await self.child.take(generation, sockets, is_reload=frame.is_reload)
 
     async def _talk(self, frame: Talk, came: Descriptors) -> None:
-        await self.child.talk(frame.to, socket.socket(fileno=came.take()))
+        await self.child.talk(Seat(Role(frame.to), frame.number), socket.socket(fileno=came.take()))
 
     async def _begin(self, _: None, __: Descriptors) -> None:
         await self.child.begin()

@@ -8,13 +8,14 @@ Failure: the spool's errors from `take`. A write that may be lost is told to the
 from __future__ import annotations
 
 import socket
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import anyio
 from anyio.abc import TaskGroup
 
 from control.journal import Journal
 from control.roles.queue import QueueRole, Surroundings, end_at_once, queue_reader
+from control.separated.accounts import Role, Seat
 from control.separated.agents import lookers_of
 from control.separated.bonds import (
     FAULTS,
@@ -70,7 +71,7 @@ class QueueProcess:
         self._spool = await SpoolWriter.open(generation.places)
         self._group.start_soon(self._end_when_lost, self._spool)
         reader = self._resources.enter_context(queue_reader(generation.places, self._spool))
-        self._delivery = RemoteDelivery(self._spool.clock)
+        self._delivery = RemoteDelivery(self._spool.clock, self._counts_connections)
         lookers = lookers_of(agents)
         self._resources.push_async_callback(lookers.aclose)
         around = Surroundings(
@@ -80,24 +81,28 @@ class QueueProcess:
         self._queue = QueueRole(around, self._spool, reader)
         self._queue.seal_with(generation.sealing)
 
-    async def talk(self, to: str, end: socket.socket) -> None:
+    def _counts_connections(self) -> bool:
+        return self._config().limits.counts_connections
+
+    async def talk(self, to: Seat, end: socket.socket) -> None:
         """See `Child`."""
         assert self._spool is not None
         assert self._delivery is not None
-        match to:
-            case "ingress":
+        match to.role:
+            case Role.INGRESS:
                 await self._talk_to_ingress(end, self._spool)
-            case "delivery":
+            case Role.DELIVERY:
                 channel = Channel(end, IntentsDesk(self._spool).offers(), FAULTS, believed=NO_FAULTS)
                 await self._group.start(channel.run)
-                self._delivery.attach(channel)
+                self._delivery.attach(channel, to.number)
 
     async def _talk_to_ingress(self, end: socket.socket, spool: SpoolWriter) -> None:
         desk = IntakeDesk(spool)
-        offers = [*desk.offers(), Offer(FRONT_STATE, self._front.hear)]
-        channel = Channel(end, offers, FAULTS, MAX_LOAD, NO_FAULTS)
+        speaker = Speaker()
+        offers = [*desk.offers(), Offer(FRONT_STATE, speaker.hear)]
+        speaker.channel = channel = Channel(end, offers, FAULTS, MAX_LOAD, NO_FAULTS)
         await self._group.start(channel.run)
-        self._front.attach(channel)
+        self._front.attach(speaker)
         self._group.start_soon(self._clear_up_after, channel, desk)
         if not self._front.running:
             self._group.start_soon(self._front.tell)
@@ -188,37 +193,54 @@ class SharedVoice:
         self._supervisor.tell(SET_VOICE, Voice(self._journal.verbose, sorted(self._journal.traced)))
 
 
+class Speaker:
+    """One ingress process: what it has said of itself, and the channel to it."""
+
+    def __init__(self) -> None:
+        self.state = FrontState(0, 0)
+        self.channel: Channel | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it lives."""
+        return self.channel is not None and not self.channel.is_closed
+
+    async def hear(self, state: FrontState, _: Descriptors) -> None:
+        """It says how it stands."""
+        self.state = state
+
+    async def tell(self, running: bool) -> None:
+        """Say what is wanted, if it is there to hear it."""
+        if self.channel is not None:
+            with suppress(ChannelClosed, CallFailed):
+                await self.channel.call(SET_RUNNING, running)
+
+
 class RemoteFront:
-    """Ingress in another process; `control.roles.ingress.Front`. What it shows is a second old at most."""
+    """Ingress in other processes; `control.roles.ingress.Front`. What it shows is a second old at most."""
 
     def __init__(self) -> None:
         self.running = True
-        self._state = FrontState(0, 0)
-        self._channel: Channel | None = None
+        self._speakers: list[Speaker] = []
 
     @property
     def sessions(self) -> int:
         """See `Front`."""
-        return self._state.sessions
+        return sum(one.state.sessions for one in self._speakers if one.is_there)
 
     @property
     def set_aside(self) -> int:
-        """See `Front`."""
-        return self._state.set_aside
+        """See `Front`. One of them reads the drop."""
+        return max((one.state.set_aside for one in self._speakers), default=0)
 
     @property
     def trouble(self) -> str:
         """See `Front`."""
-        return self._state.trouble
+        return next((one.state.trouble for one in self._speakers if one.is_there and one.state.trouble), "")
 
-    def attach(self, channel: Channel) -> None:
+    def attach(self, speaker: Speaker) -> None:
         """There is a new one."""
-        self._channel = channel
-        self._state = FrontState(0, self._state.set_aside)
-
-    async def hear(self, state: FrontState, _: Descriptors) -> None:
-        """It says how it stands."""
-        self._state = state
+        self._speakers = [*(one for one in self._speakers if one.is_there), speaker]
 
     async def set_running(self, running: bool) -> bool:
         """See `Front`. One that is being started anew is told when it is there."""
@@ -229,9 +251,6 @@ class RemoteFront:
         return True
 
     async def tell(self) -> None:
-        """Say what is wanted, if there is anybody to hear it."""
-        if self._channel is not None:
-            try:
-                await self._channel.call(SET_RUNNING, self.running)
-            except (ChannelClosed, CallFailed):
-                return
+        """Say what is wanted to those who are there."""
+        for one in self._speakers:
+            await one.tell(self.running)

@@ -11,7 +11,7 @@ Failure: without a log daemon no socket comes, and the process asks again.
 from __future__ import annotations
 
 from control.journal import syslog_socket
-from control.separated.accounts import Role
+from control.separated.accounts import Seat
 from control.separated.bonds import LOG_SOCKET, SHOW_WALLS, STANDS, Stands
 from control.walls.landlock import Fence
 from control.walls.raising import Standing
@@ -19,18 +19,18 @@ from spool.channel import Descriptors, Offer, Parcel
 
 
 class Standings:
-    """The walls of each role's present process."""
+    """The walls of each seat's present process."""
 
     def __init__(self) -> None:
-        self._standings: dict[Role, Standing] = {}
+        self._standings: dict[Seat, Standing] = {}
 
-    def offers(self, role: Role) -> list[Offer]:
-        """For a new process of that role."""
-        self._standings.pop(role, None)
+    def offers(self, seat: Seat) -> list[Offer]:
+        """For a new process there."""
+        self._standings.pop(seat, None)
 
         async def hear(told: Stands, _: Descriptors) -> None:
-            standing = Standing(role.value, Fence(told.landlock), told.refused)
-            self._standings.setdefault(role, standing)
+            standing = Standing(seat.name, Fence(told.landlock), told.refused)
+            self._standings.setdefault(seat, standing)
 
         return [Offer(STANDS, hear), Offer(LOG_SOCKET, _give_log_socket), Offer(SHOW_WALLS, self._show)]
 

@@ -105,10 +105,8 @@ class Supervisor:
             everything.start_soon(self._end_when_lost)
             await self._begin(everything, generation)
             await everything.start(self._obey_signals, everything)
-            everything.start_soon(self._keep)
-            everything.start_soon(self._watch_tables)
             ready()
-            await self._stop.wait()
+            await self._look_after()
             await self._end()
             everything.cancel_scope.cancel()
 
@@ -125,6 +123,14 @@ class Supervisor:
         except (ChannelClosed, CallFailed, OSError) as error:
             raise StartError(f"a process of smtpd ended at its start: {error}", os.EX_SOFTWARE) from error
 
+    async def _look_after(self) -> None:
+        """Until the end is asked for: nothing is started or supplied from then on."""
+        async with anyio.create_task_group() as work:
+            work.start_soon(self._keep)
+            work.start_soon(self._watch_tables)
+            await self._stop.wait()
+            work.cancel_scope.cancel()
+
     # -- deaths -------------------------------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
@@ -132,8 +138,6 @@ class Supervisor:
         pause, last = FIRST_PAUSE, anyio.current_time()
         while True:
             await self._household.until_one_is_missing()
-            if self._stop.is_set():
-                return
             if anyio.current_time() - last > SOUND:
                 pause = FIRST_PAUSE
             await anyio.sleep(pause)
@@ -200,9 +204,7 @@ class Supervisor:
 
     def _require_within_walls(self, generation: Generation) -> None:
         if reasons := self._household.refusals(generation.config):
-            for opening in generation.openings:
-                if opening.socket is not None:
-                    opening.socket.close()
+            generation.discard()
             raise GenerationRefused(reasons)
 
     async def _watch_tables(self) -> None:
@@ -232,5 +234,5 @@ class Supervisor:
 
     async def _set_voice(self, voice: Voice, _: Descriptors) -> None:
         self._start.journal.speak(voice.verbose, voice.traced)
-        for role in (Role.INGRESS, Role.DELIVERY):
+        for role in (Role.INGRESS, Role.DELIVERY, Role.HELPER):
             await self._household.tell(role, SPEAK, voice)

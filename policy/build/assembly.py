@@ -73,6 +73,8 @@ def assemble(bench: Workbench, name: ServerName) -> Assembled:
         compression=Compression(script.compression),
         encryption=build_encryption(bench),
         secret_files=tuple(secret_files),
+        smtp_processes=script.smtp_processes,
+        mta_processes=script.mta_processes,
     )
     return Assembled(config, tuple(listeners), secret_files)
 

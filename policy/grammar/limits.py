@@ -9,7 +9,7 @@ from typing import Final
 from policy.errors import Place
 from policy.grammar.arguments import whole
 from policy.grammar.cursor import Cursor
-from policy.grammar.settings import second_word
+from policy.grammar.settings import processes, second_word
 from policy.grammar.syntax import Script, Word
 from policy.limits import MDA_KEYS, MTA_KEYS, SCHEDULER_KEYS, WITHOUT_EFFECT, MtaLimits
 from policy.suggestion import did_you_mean
@@ -20,16 +20,17 @@ _NOTHING_TO_LIMIT: Final = "mail that waits is not kept in memory here, so there
 
 
 def mta(cursor: Cursor, script: Script, place: Place) -> None:
-    """``limit [for domain NAME] [inet4|inet6] KEY N ...``, ``max-deferred N``."""
-    if second_word(cursor, "mta") == "max-deferred":
-        whole(cursor)
-        cursor.warn(place, f'"mta max-deferred" has no effect: {_NOTHING_TO_LIMIT}')
-        cursor.end_directive()
-        return
-    if cursor.accept_word("for"):
-        _mta_limit_for(cursor, script)
-    else:
-        script.limits = replace(script.limits, mta=_mta_limits(cursor, script.limits.mta))
+    """``limit [for domain NAME] [inet4|inet6] KEY N ...``, ``max-deferred N``, ``processes N``."""
+    match second_word(cursor, "mta"):
+        case "max-deferred":
+            whole(cursor)
+            cursor.warn(place, f'"mta max-deferred" has no effect: {_NOTHING_TO_LIMIT}')
+        case "processes":
+            script.mta_processes = processes(cursor)
+        case _ if cursor.accept_word("for"):
+            _mta_limit_for(cursor, script)
+        case _:
+            script.limits = replace(script.limits, mta=_mta_limits(cursor, script.limits.mta))
     cursor.end_directive()
 
 

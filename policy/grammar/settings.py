@@ -10,7 +10,15 @@ from policy.errors import Place
 from policy.grammar.arguments import count, delay, literal, options, size
 from policy.grammar.cursor import Cursor, Misread
 from policy.grammar.syntax import EncryptionStatement, PkiStatement, Script, Word
-from policy.grammar.vocabulary import COMPRESSIONS, DIRECTIVES, LATER, OLD_KEYS, PKI_OPTIONS, SMTP_LIMITS
+from policy.grammar.vocabulary import (
+    COMPRESSIONS,
+    DIRECTIVES,
+    LATER,
+    MAX_PROCESSES,
+    OLD_KEYS,
+    PKI_OPTIONS,
+    SMTP_LIMITS,
+)
 from policy.suggestion import did_you_mean
 
 #: What cannot be read of this line may be a key, and is not repeated.
@@ -82,7 +90,7 @@ def queue(cursor: Cursor, script: Script, _place: Place) -> None:
 
 
 def smtp(cursor: Cursor, script: Script, _place: Place) -> None:
-    """``ciphers LIST``, ``limit KEY N ...``, ``max-message-size SIZE``, ``sub-addr-delim CHAR``."""
+    """``ciphers LIST``, ``limit KEY N ...``, ``max-message-size SIZE``, ``processes N``, ``sub-addr-delim CHAR``."""
     match second_word(cursor, "smtp"):
         case "limit":
             _smtp_limits(cursor, script)
@@ -90,9 +98,19 @@ def smtp(cursor: Cursor, script: Script, _place: Place) -> None:
             script.ciphers = cursor.string("a list of ciphers")
         case "max-message-size":
             script.max_message_size = size(cursor).value
+        case "processes":
+            script.smtp_processes = processes(cursor)
         case _:
             script.sub_addr_delim = _delimiter(cursor)
     cursor.end_directive()
+
+
+def processes(cursor: Cursor) -> int:
+    """Take how many processes there are to be."""
+    found = count(cursor)
+    if found.value > MAX_PROCESSES:
+        cursor.fail(found.place, f"{found.value} processes are too many: at most {MAX_PROCESSES}")
+    return found.value
 
 
 def second_word(cursor: Cursor, directive: str) -> str:

@@ -234,6 +234,8 @@ class Script:
     max_message_size: int | None = None
     max_mails: int | None = None
     max_recipients: int | None = None
+    smtp_processes: int = 1
+    mta_processes: int = 1
     sub_addr_delim: str | None = None
     ciphers: Word | None = None
     limits: Limits = field(default_factory=Limits)

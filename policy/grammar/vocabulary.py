@@ -198,11 +198,11 @@ DIRECTIVES: Final[Mapping[str, tuple[str, ...]]] = {
     "listen": ("on",),
     "match": ("reject", "action", "from", "for"),
     "mda": ("limit", "wrapper"),
-    "mta": ("limit", "max-deferred"),
+    "mta": ("limit", "max-deferred", "processes"),
     "pki": (),
     "queue": ("compression", "encryption", "ttl"),
     "scheduler": ("limit",),
-    "smtp": ("ciphers", "limit", "max-message-size", "sub-addr-delim"),
+    "smtp": ("ciphers", "limit", "max-message-size", "processes", "sub-addr-delim"),
     "table": (),
 }
 
@@ -212,6 +212,9 @@ COMPRESSIONS: Final = ("zstd", "gzip")
 OLD_KEYS: Final = "old"
 #: What stands for a key that is read from standard input.
 KEY_PLACES: Final = ("stdin", "-")
+
+#: More than the cores of any machine that this is for; it catches slips of the hand.
+MAX_PROCESSES: Final = 64
 
 #: Keys of ``smtp limit``.
 SMTP_LIMITS: Final = ("max-mails", "max-rcpt")

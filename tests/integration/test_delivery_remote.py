@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 
 from delivery.dispatch import STRAY
 from delivery.remote import IN_DOUBT, DeliveryDesk, RemoteDelivery
@@ -196,3 +197,87 @@ async def test_what_no_honest_delivery_says_counts_as_trouble(wing: Wing, forge:
         group.cancel_scope.cancel()
     assert isinstance(attempt, Attempt)
     assert attempt.outcome.reply == STRAY
+
+
+class Crew:
+    """Processes that deliver, and keep what they get until they may answer."""
+
+    def __init__(self, wing: Wing, remote: RemoteDelivery) -> None:
+        self._wing = wing
+        self._remote = remote
+        self.taken: list[int] = []
+        self.begun = anyio.Event()
+        self.gate = anyio.Event()
+
+    async def join(self, number: int, group: TaskGroup) -> Channel:
+        """One more; the end of the channel that it has."""
+
+        async def deliver(batch: Batch, route: Route) -> Sequence[Attempt | Damaged]:
+            self.taken.append(number)
+            self.begun.set()
+            await self.gate.wait()
+            return await self._wing.postman.deliver(batch, route)
+
+        near, far = pair()
+        desk = DeliveryDesk(deliver, lambda: CONFIG, self._wing.spool.clock.now)
+        to_delivery, from_queue = Channel(near), Channel(far, desk.offers())
+        await group.start(to_delivery.run)
+        await group.start(from_queue.run)
+        self._remote.attach(to_delivery, number)
+        return from_queue
+
+
+async def deliver_at_once(wing: Wing, crew: Crew, remote: RemoteDelivery, route: Route, number: int) -> None:
+    """So many batches while none is answered."""
+    async with anyio.create_task_group() as group:
+        for _ in range(number):
+            crew.begun = anyio.Event()
+            group.start_soon(remote.deliver, await wing.batch(route), route)
+            await crew.begun.wait()
+        crew.gate.set()
+
+
+async def test_relayed_mail_goes_to_whoever_has_least_to_do(wing: Wing) -> None:
+    remote = RemoteDelivery(wing.spool.clock)
+    crew = Crew(wing, remote)
+    async with anyio.create_task_group() as group:
+        await crew.join(1, group)
+        await crew.join(2, group)
+        await deliver_at_once(wing, crew, remote, ELSEWHERE, 4)
+        group.cancel_scope.cancel()
+    assert crew.taken == [1, 2, 1, 2]
+
+
+async def test_the_first_relays_alone_while_all_connections_are_counted(wing: Wing) -> None:
+    remote = RemoteDelivery(wing.spool.clock, lambda: True)
+    crew = Crew(wing, remote)
+    async with anyio.create_task_group() as group:
+        await crew.join(2, group)
+        await crew.join(1, group)
+        await deliver_at_once(wing, crew, remote, ELSEWHERE, 3)
+        group.cancel_scope.cancel()
+    assert crew.taken == [1, 1, 1]
+
+
+async def test_a_mailbox_is_always_served_by_the_same_one(wing: Wing) -> None:
+    remote = RemoteDelivery(wing.spool.clock)
+    crew = Crew(wing, remote)
+    async with anyio.create_task_group() as group:
+        for number in range(1, 5):
+            await crew.join(number, group)
+        await deliver_at_once(wing, crew, remote, HERE, 5)
+        group.cancel_scope.cancel()
+    assert len(set(crew.taken)) == 1
+
+
+async def test_the_seat_of_one_that_has_gone_is_taken_by_the_next(wing: Wing) -> None:
+    remote = RemoteDelivery(wing.spool.clock, lambda: True)
+    crew = Crew(wing, remote)
+    crew.gate.set()
+    async with anyio.create_task_group() as group:
+        (await crew.join(1, group)).close()
+        await crew.join(1, group)
+        with anyio.fail_after(2):
+            await remote.deliver(await wing.batch(ELSEWHERE), ELSEWHERE)
+        group.cancel_scope.cancel()
+    assert crew.taken == [1]

@@ -10,10 +10,15 @@ from tests.tools.daemon import Daemon
 
 
 def process_of(daemon: Daemon, role: Role) -> int:
-    """The process with that role."""
+    """The process with that role, or one of them."""
+    return processes_of(daemon, role)[0]
+
+
+def processes_of(daemon: Daemon, role: Role) -> list[int]:
+    """All processes with that role."""
     assert daemon.process is not None
     names = {pid: Path(f"/proc/{pid}/comm").read_text() for pid in family(daemon.process.pid)}
-    return next(pid for pid, name in names.items() if name == f"smtpd: {role.value}\n")
+    return [pid for pid, name in names.items() if name == f"smtpd: {role.value}\n"]
 
 
 def family(pid: int) -> Iterator[int]:

@@ -95,6 +95,18 @@ def test_settings_are_what_was_said(configured: Configured) -> None:
     assert config.sub_addr_delim == "-"
 
 
+def test_each_role_that_may_have_several_processes_has_one_unless_more_are_asked_for(configured: Configured) -> None:
+    plain = configured.load(with_rule(""))
+    config = configured.load(with_rule("smtp processes 3\nmta processes 2"))
+    assert (plain.smtp_processes, plain.mta_processes) == (1, 1)
+    assert (config.smtp_processes, config.mta_processes) == (3, 2)
+
+
+def test_so_many_processes_are_taken_for_a_slip(configured: Configured) -> None:
+    (error,) = configured.errors(with_rule("smtp processes 400"))
+    assert error.endswith("400 processes are too many: at most 64")
+
+
 @pytest.mark.parametrize(
     ("written", "octets"), [("1000", 1000), ("2k", 2048), ("3K", 3072), ("35M", 36_700_160), ('"1G"', 1 << 30)]
 )
