@@ -14,7 +14,6 @@ from typing import Final
 
 from policy.config import Config
 from policy.errors import ConfigError
-from policy.parser import declared_encryption
 from policy.queue_key import MAX_OCTETS, Asks, KeyUnusable, keys_in
 from spool.layout import Layout
 from spool.seal import Sealing, SealKey
@@ -49,6 +48,8 @@ def sealing_of(config: Config, asked: SealKey | None) -> Sealing:
 
 def keys_at_hand(places: Layout) -> Sealing:
     """What opens the bodies of a daemon that is stopped: the keys of its configuration, as far as that can be read."""
+    from policy.parser import declared_encryption  # the daemon's roles, which have this module, read no configuration
+
     try:
         encryption = declared_encryption(places.conf_file, places)
     except ConfigError:

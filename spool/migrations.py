@@ -10,8 +10,10 @@ climbs the `STEPS` above its version, through sqlite-utils, which is imported on
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from spool.errors import SpoolTooNew
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 Step: TypeAlias = "Callable[[Database], None]"
 
 
+#: Where the header of a database has its ``user_version`` (SQLite, file format 1.3).
+_VERSION_AT: Final = 60
 #: Read at once: the process that makes a spool may not be able to read our files by then.
 _SCHEMA: Final = load("schema.sql")
 
@@ -53,6 +57,22 @@ def version_of(connection: sqlite3.Connection, newest: int = VERSION) -> int:
     if found > newest:
         raise SpoolTooNew(f"this spool has version {found}; this program knows versions up to {newest}")
     return found
+
+
+def read_climb(path: str) -> None:
+    """Read the code that leads this database upwards, if it may need that: the process that climbs may have no way to it.
+
+    What the file says may be behind its log, but never ahead of it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return  # a new spool has nothing to climb; whatever else is wrong, its opening will tell
+    with os.fdopen(descriptor, "rb") as file:
+        file.seek(_VERSION_AT)
+        found = int.from_bytes(file.read(4), "big")
+    if found != VERSION:
+        import_module("sqlite_utils.migrations")
 
 
 def create(connection: sqlite3.Connection) -> None:

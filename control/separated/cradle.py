@@ -36,6 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     # Those who end the daemon from a terminal mean the supervisor, which sees to the rest.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Nothing that is read here ever becomes garbage, and looking for it takes as long as reading a tenth of it.
+    gc.disable()
     prepare()
     keep_capabilities(OF_CRADLE)
     gc.freeze()
@@ -67,6 +69,7 @@ def _fork(control: Wire, order: dict[str, Any], bond: int) -> None:
 
 def _child(control: Wire, order: dict[str, Any], bond: int) -> int:
     control.close()
+    gc.enable()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     account = Account(order["name"], order["uid"], order["gid"])
     grounds = Grounds(order["spool_dir"], tuple(order["databases"]))

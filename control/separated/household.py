@@ -109,6 +109,8 @@ class Household:
         self._missing = anyio.Event()
         #: Held while processes are started or supplied.
         self._busy = anyio.Lock()
+        #: The cradle serves one at a time.
+        self._forking = anyio.Lock()
 
     @property
     def config(self) -> Config:
@@ -205,8 +207,7 @@ class Household:
 
     async def _start_seats(self, seats: Sequence[Seat]) -> None:
         try:
-            for seat in seats:
-                await self._start_one(seat)
+            await self._start_each(seats)
             # Ingress is served by the queue as soon as it hears of it, and may ask the helper then.
             for one, other in reversed(_PAIRS):
                 for first, second in product(self._of(one), self._of(other)):
@@ -221,12 +222,32 @@ class Household:
                     self._processes[seat].kill()
             raise
 
+    async def _start_each(self, seats: Sequence[Seat]) -> None:
+        """All at once, for there is more than one processor; raises what the first of them met."""
+        met: dict[Seat, Exception] = {}
+
+        async def start(seat: Seat) -> None:
+            try:
+                await self._start_one(seat)
+            except (ChannelClosed, CallFailed, SpoolError, OSError) as error:
+                met[seat] = error
+
+        async with anyio.create_task_group() as starting:
+            for seat in seats:
+                starting.start_soon(start, seat)
+        for seat in seats:
+            if seat in met:
+                raise met[seat]
+
     async def _start_one(self, seat: Seat) -> None:
         assert self._tasks is not None
         role = seat.role
         near, far = pair()
         with far:
-            _, pidfd = await anyio.to_thread.run_sync(self._cradle.fork, role, self._users[role], self._grounds, far)
+            async with self._forking:
+                _, pidfd = await anyio.to_thread.run_sync(
+                    self._cradle.fork, role, self._users[role], self._grounds, far
+                )
         is_queue = role is Role.QUEUE
         offers = (*self._standings.offers(seat), *(self._offers if is_queue else ()))
         # Of the spool nobody else has anything to tell, least of all the end of everything.

@@ -44,6 +44,8 @@ from control.separated.bonds import (
 from control.separated.grounds import Grounds, wall_of
 from control.walls.raising import Standing, raise_walls
 from spool.channel import CallFailed, Channel, ChannelClosed, Descriptors, Offer
+from spool.migrations import read_climb
+from spool.opening import database_path
 
 _log: Final = logging.getLogger("control.daemon")
 
@@ -72,6 +74,8 @@ class Child(Protocol):
 
 #: What is read once, for all. Code of these is loaded where it is needed first, which may be too late.
 _PACKAGES: Final = ("spool", "policy", "scheduler", "delivery", "control.roles", "dns.rdtypes", "passlib.handlers")
+#: Of these, what reads a configuration that somebody wrote: the supervisor does that for all. 2 MB in each process.
+_NEVER: Final = ("policy.build", "policy.check", "policy.grammar", "policy.migrate", "policy.parser", "policy.text")
 _LATE: Final = (
     "anyio._backends._asyncio",
     "cryptography.hazmat.primitives.ciphers.aead",
@@ -81,7 +85,6 @@ _LATE: Final = (
     "encodings.idna",
     "passlib.context",
     "re2",
-    "sqlite_utils.migrations",
     "uvloop",
     "zstandard",
 )
@@ -113,7 +116,7 @@ def prepare() -> None:
     for package in _PACKAGES:
         path = importlib.import_module(package).__path__
         for module in pkgutil.walk_packages(path, f"{package}."):
-            if not module.name.endswith("__main__"):
+            if not module.name.endswith("__main__") and not module.name.startswith(_NEVER):
                 importlib.import_module(module.name)
     for name in _LATE:
         importlib.import_module(name)
@@ -127,6 +130,8 @@ def live(role: Role, account: Account, grounds: Grounds, bond: socket.socket, *,
     Path("/proc/self/comm").write_text(f"smtpd: {role.value}")
     if to_syslog:
         _close_standard_descriptors()
+    if role is Role.QUEUE:
+        read_climb(database_path(grounds.spool_dir))
     # Behind the walls there may be no way to the log daemon.
     journal = open_journal(to_syslog)
     try:

@@ -10,12 +10,15 @@ import signal
 import smtplib
 import socket
 import subprocess
+import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from control.separated.accounts import USERS, Role
+from spool.layout import layout
 from tests.tools.daemon import Daemon, wait_for
 from tests.tools.folders import public_folder
 from tests.tools.roles import family, process_of
@@ -29,6 +32,8 @@ pytestmark = [
     ),
 ]
 
+BIN = Path(sys.executable).parent
+KEPT = Path(__file__).parents[1] / "spools" / "version-1"
 USER = "games"
 SECRET = "a-very-secret-word"
 CONFIGURATION = """\
@@ -277,3 +282,18 @@ def test_a_stop_right_after_the_start_is_heard(daemon: Daemon) -> None:
     for _ in range(3):
         assert daemon.stop() == 0
         daemon.start()
+
+
+def test_a_spool_of_an_earlier_version_is_led_upwards_behind_the_walls() -> None:
+    with public_folder() as root:
+        folder = Path(layout(str(root)).spool_dir).parent
+        folder.mkdir(parents=True)
+        with tarfile.open(KEPT / "spool.tar.gz") as archive:
+            archive.extractall(folder, filter="tar")
+        (folder / "spool").rename(folder / "smtpd")
+        # Some of what waits there belongs to actions that this configuration has lost, which is told as an error.
+        daemon = started(root)
+        daemon.start()
+        listed = subprocess.run([BIN / "mailq", "--root", root], check=True, capture_output=True, text=True).stdout
+        assert daemon.stop() == 0, daemon.log
+        assert listed.endswith("in 6 Requests.\n"), daemon.log
