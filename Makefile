@@ -4,6 +4,7 @@
 # make fuzz   ten minutes of spoilt configurations against the parser; TARGET=smtp and others: guided by coverage
 # make bench  three minutes: what Mailspool does beside Postfix and OpenSMTPD, in turn; as root
 # make bench-full  every row of it, five times each: half an hour, the chart in docs/
+# make bench-growth  throughput with a million queued, ten thousand destinations, recipients, a slow route; as root
 # make bench-strangers  what thousands of silent and slow clients cost good ones, and the daemon
 # make bench-million  what a queue of a million costs, beside an empty one
 # make fmt    let ruff format what you changed
@@ -13,7 +14,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PARALLEL ?= 2
 
-.PHONY: run test lint types check fmt bench bench-full bench-million bench-strangers fuzz reliability clean
+.PHONY: run test lint types check fmt bench bench-full bench-growth bench-million bench-strangers fuzz reliability clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +51,9 @@ bench: $(VENV)/ready
 
 bench-full: $(VENV)/ready
 	$(BIN)/python -m bench --full --runs 5 --verbose --chart docs/bench.svg
+
+bench-growth: $(VENV)/ready
+	$(BIN)/python -m bench.growth
 
 # Some ten minutes.
 bench-million: $(VENV)/ready

@@ -1,25 +1,30 @@
 """Measure Mailspool beside Postfix and OpenSMTPD, in turn, and print a table: ``python -m bench [options]``.
 
-Needs root, for a machine of its own (`tests.peers.machine`), and Debian's ``postfix``; OpenSMTPD as ``.ci/run`` fetches it.
+Needs root, for a machine of its own (`tests.peers.machine`), and Debian's ``postfix``; OpenSMTPD is fetched if need be.
 Every run has a fresh server; every figure is a median with its extremes. The load generators share the machine with the
-servers, and machines vary from hour to hour: only ratios out of one call compare.
+servers, and machines vary from hour to hour: only ratios out of one row compare.
+
+*Failure*: whatever ends it, by an error or by a signal, ends the servers and removes their folders; rows that were measured
+are kept.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.chart import chart
 from bench.houses import HOUSES, House, Place
-from bench.limits import Limits, limits_of
+from bench.kept import Kept, add, read
+from bench.limits import limits_of
 from bench.rows import ROWS, Figure, Row
 from bench.table import Runs, head, line
 from tests.peers.machine import Machine
@@ -31,21 +36,41 @@ SHORT = ("accept", "single", "relay", "maildir", "mbox", "alone")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is asked for."""
     options = _options(arguments)
+    if options.print:
+        _print(options)
+    else:
+        _measure(options)
+    if options.chart:
+        options.chart.write_text(chart([each.runs for each in read(options.json).values()]))
+
+
+def _measure(options: argparse.Namespace) -> None:
+    with place_for_one() as (folder, place):
+        houses = {name: HOUSES[name] for name in options.houses}
+        for house in houses.values():
+            house.prepare()
+        limits = limits_of(folder)
+        print(head(limits, list(houses.values()), options.runs), flush=True)
+        for row in (row for row in ROWS if row.key in options.only):
+            runs = _row(row, place, houses, options)
+            add(options.json, Kept(datetime.now(UTC).isoformat(timespec="seconds"), limits, runs))
+
+
+@contextmanager
+def place_for_one() -> Iterator[tuple[Path, Place]]:
+    """A folder, and a place in a machine, that are gone at the end, whatever ends it."""
     lacking = [tool for tool in ("postfix", "smtp-source", "smtp-sink", "nsenter") if shutil.which(tool) is None]
     if lacking or os.geteuid() != 0:
         sys.exit(f"bench: needs root{' and ' + ', '.join(lacking) if lacking else ''}")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     folder = Path(tempfile.mkdtemp(prefix="mailspool-bench-"))
     folder.chmod(0o755)
     try:
-        limits = limits_of(folder)
-        houses = {name: HOUSES[name] for name in options.houses}
-        print(head(limits, list(houses.values()), options.runs), flush=True)
         with Machine(folder / "machine", "mx.bench.example") as machine:
-            place = Place(machine, folder / "place")
-            runs = [_row(row, place, houses, options) for row in _chosen(options)]
+            yield folder, Place(machine, folder / "place")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    _keep(options, limits, runs)
 
 
 def _row(row: Row, place: Place, houses: dict[str, type[House]], options: argparse.Namespace) -> Runs:
@@ -70,15 +95,14 @@ def _once(row: Row, place: Place, kind: type[House], scale: float) -> Figure:
         house.stop()
 
 
-def _chosen(options: argparse.Namespace) -> list[Row]:
-    return [row for row in ROWS if row.key in options.only]
-
-
-def _keep(options: argparse.Namespace, limits: Limits, runs: list[Runs]) -> None:
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps({"machine": asdict(limits), "rows": [asdict(each) for each in runs]}, indent=1))
-    if options.chart:
-        options.chart.write_text(chart(runs))
+def _print(options: argparse.Namespace) -> None:
+    last = None
+    for each in read(options.json).values():
+        houses = [HOUSES[name] for name in each.runs.figures]
+        runs = max(len(figures) for figures in each.runs.figures.values())
+        about = head(each.machine, houses, runs)
+        print(*([] if about == last else [f"{each.at}: {about}"]), line(each.runs, verbose=options.verbose), sep="\n")
+        last = about
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -90,6 +114,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=1, help="runs of each, in turn")
     parser.add_argument("--scale", type=float, default=1.0, help="times the messages of a run")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures are kept")
+    parser.add_argument("--print", action="store_true", help="measure nothing, print what is kept there")
     parser.add_argument("--chart", type=Path, help="where a chart of them goes (SVG)")
     parser.add_argument("-v", "--verbose", action="store_true", help="CPU and memory of each process")
     return parser.parse_args(arguments)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -17,6 +18,7 @@ from typing import ClassVar
 from tests.peers.machine import VENV, Machine, wait_for
 from tests.peers.test_differential import OPENSMTPD
 
+FETCH = Path(__file__).parents[1] / "tests/peers/fetch_opensmtpd.sh"
 ADDRESS = "127.0.0.1"
 PORT = 2525
 DOMAIN = "bench.example"
@@ -93,6 +95,11 @@ class House(ABC):
     def __init__(self, place: Place) -> None:
         self._place = place
 
+    @classmethod
+    def prepare(cls) -> None:
+        """Once before everything, in the real system: get what it needs."""
+        return
+
     @abstractmethod
     def start(self, task: Task) -> None:
         """Start it in an empty spool, or in the one that `stop` left; returns when it greets."""
@@ -122,12 +129,15 @@ class Mailspool(House):
     log = "/run/mailspool.log"
     syncs = True
     options: ClassVar[tuple[str, ...]] = ()
-    #: More lines for the configuration.
-    extra: ClassVar[str] = ""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        #: Everything of it.
+        self.root = place.spool
 
     def start(self, task: Task) -> None:
         """See `House`."""
-        root = self._place.spool
+        root = self.root
         folder = root / "etc/smtpd"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "mailname").write_text(f"{DOMAIN}\n")
@@ -147,19 +157,20 @@ class Mailspool(House):
 
     def retry(self) -> None:
         """See `House`."""
-        self._run("smtpctl", "schedule", "all")
+        self.smtpctl("schedule", "all")
 
     @property
     def list_command(self) -> list[str]:
         """See `House`."""
-        return [str(VENV / "mailq"), "--root", str(self._place.spool)]
+        return [str(VENV / "mailq"), "--root", str(self.root)]
 
     def deferred(self) -> int:
         """See `House`."""
-        return int(self._run("smtpctl", "show", "queue", "--count").split()[0])
+        return int(self.smtpctl("show", "queue", "--count").split()[0])
 
-    def _run(self, program: str, *words: str) -> str:
-        return self._place.machine.run([str(VENV / program), "--root", str(self._place.spool), *words]).stdout
+    def smtpctl(self, *words: str) -> str:
+        """What it prints."""
+        return self._place.machine.run([str(VENV / "smtpctl"), "--root", str(self.root), *words]).stdout
 
     def _configuration(self, task: Task) -> str:
         action = {
@@ -173,7 +184,7 @@ class Mailspool(House):
             f'action "go" {action}',
             f'match from any for {"any" if task.kind == "relay" else f"domain {DOMAIN}"} action "go"',
         ]
-        return self.extra + "\n".join(lines) + "\n"
+        return "\n".join(lines) + "\n"
 
 
 class MailspoolInOne(Mailspool):
@@ -275,21 +286,23 @@ postlog   unix-dgram n - n - 1 postlogd
 
 
 class OpenSmtpd(House):
-    """Debian's OpenSMTPD 6.8, unpacked; ``.ci/run`` fetches it."""
+    """Debian's OpenSMTPD 6.8, unpacked; fetched where it is missing."""
 
     name = "OpenSMTPD"
     log = "/run/opensmtpd.log"
     syncs = False
-    # It serves strangers who come one by one, and next hops, at some 15 messages a second.
-    parts: ClassVar[Mapping[str, float]] = {"relay": 0.05, "single": 0.05}
+    # It serves strangers who come one by one, and next hops, at some 15 messages a second; one alone takes it a second.
+    parts: ClassVar[Mapping[str, float]] = {"relay": 0.05, "single": 0.05, "alone": 0.05, "peak": 0.05}
+
+    @classmethod
+    def prepare(cls) -> None:
+        """See `House`."""
+        subprocess.run([FETCH], check=True)
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         machine = place.machine
         machine.run(["install", "-d", "-m", "711", "/var/lib/opensmtpd/empty", "/var/spool/smtpd"])
-        program = OPENSMTPD / "usr/sbin/smtpd"
-        if not program.exists():
-            raise FileNotFoundError(f"OpenSMTPD is not in {OPENSMTPD}: see tests/peers/test_differential.py")
         # Its programs for mailboxes are looked for at a fixed place.
         libexec = f"lowerdir={OPENSMTPD}/usr/libexec:/usr/libexec"
         if machine.run(["mountpoint", "-q", "/usr/libexec"], check=False).returncode:
@@ -355,52 +368,3 @@ HOUSES: dict[str, type[House]] = {
     "postfix": Postfix,
     "opensmtpd": OpenSmtpd,
 }
-
-
-# -- what they cost ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """Of all processes of a machine but the load generators."""
-
-    #: Seconds by the names of the processes, those that have ended included where somebody waited for them.
-    cpu: dict[str, float]
-    #: Memory that is theirs, with their part of what they share, in MiB.
-    pss: float
-    processes: int
-
-
-#: What is not the server.
-_OTHERS = ("sleep", "smtp-source", "smtp-sink", "nsenter", "unshare")
-
-
-def costs_in(machine: Machine) -> Costs:
-    """What everything that runs there has cost until now."""
-    cpu: dict[str, float] = {}
-    pss, processes = 0, 0
-    for pid in _processes(machine):
-        try:
-            name = Path(f"/proc/{pid}/comm").read_text().strip()
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        except OSError:
-            # It ended meanwhile, or has ended and nobody has waited for it.
-            continue
-        if name in _OTHERS:
-            continue
-        cpu[name] = cpu.get(name, 0.0) + sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-        pss += sum(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
-        processes += 1
-    return Costs(cpu, pss / 1024, processes)
-
-
-def _processes(machine: Machine) -> Iterator[int]:
-    namespace = os.readlink(machine.path("/proc/1/ns/pid"))
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if os.readlink(entry / "ns/pid") == namespace:
-                    yield int(entry.name)
-            except OSError:
-                continue

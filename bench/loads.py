@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,23 +86,22 @@ class Sink:
 
 
 @contextmanager
-def sink(place: Place) -> Iterator[Sink]:
+def sink(place: Place, port: int = SINK_PORT, options: Sequence[str] = ()) -> Iterator[Sink]:
     """The next hop."""
-    output = place.folder / "sink"
+    output = place.folder / f"sink{port}"
     with output.open("wb") as file:
-        words = ["smtp-sink", "-u", "nobody", "-c", f"{ADDRESS}:{SINK_PORT}", "1000"]
+        words = ["smtp-sink", "-u", "nobody", "-c", *options, f"{ADDRESS}:{port}", "1000"]
         process = subprocess.Popen(place.machine.enter(words), stdout=file, stderr=subprocess.DEVNULL)
-        place.machine.wait_port(ADDRESS, SINK_PORT)
+        place.machine.wait_port(ADDRESS, port)
         try:
             yield Sink(output)
         finally:
             # Its parent is nsenter, which does not pass a signal on.
-            place.machine.run(["pkill", "-TERM", "-x", "smtp-sink"], check=False)
+            place.machine.run(["pkill", "-TERM", "-f", f"smtp-sink .*:{port} "], check=False)
             process.wait()
 
 
-def _poll(condition: object, what: str) -> None:
-    assert callable(condition)
+def _poll(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline:

@@ -1,7 +1,7 @@
 """The same configurations for Debian's OpenSMTPD 6.8 and for us: where the verdicts differ, it is known and said why.
 
-OpenSMTPD 6.8 is unpacked, not installed, because it and Postfix exclude one another; ``.ci/run`` fetches it. It is older
-than the 7.8 that we follow: where those two differ, 7.8 counts, and the explanation says so.
+OpenSMTPD 6.8 is unpacked, not installed, because it and Postfix exclude one another; ``fetch_opensmtpd.sh`` does that. It
+is older than the 7.8 that we follow: where those two differ, 7.8 counts, and the explanation says so.
 """
 
 from __future__ import annotations
