@@ -75,7 +75,7 @@ def place_for_one() -> Iterator[tuple[Path, Place]]:
 
 def _row(row: Row, place: Place, houses: dict[str, type[House]], options: argparse.Namespace) -> Runs:
     found: dict[str, list[Figure]] = {name: [] for name, house in houses.items() if house not in row.without}
-    for _ in range(options.runs):
+    for _ in range(min(options.runs, row.most)):
         for name, figures in found.items():
             figures.append(_once(row, place, houses[name], options.scale))
     runs = Runs(row.key, row.title, row.unit, row.aim, found)

@@ -200,6 +200,7 @@ class Postfix(House):
     name = "Postfix"
     log = "/var/log/postfix-bench.log"
     syncs = True
+    parts: ClassVar[Mapping[str, float]] = {"drain": 0.25, "list": 0.2, **dict.fromkeys(("maildir", "maildir50"), 0.5)}
     _MASTER = """
 {port}    inet n - n - - smtpd
 pickup    unix n - n 60 1 pickup
@@ -292,7 +293,10 @@ class OpenSmtpd(House):
     log = "/run/opensmtpd.log"
     syncs = False
     # It serves strangers who come one by one, and next hops, at some 15 messages a second; one alone takes it a second.
-    parts: ClassVar[Mapping[str, float]] = {"relay": 0.05, "single": 0.05, "alone": 0.05, "peak": 0.05}
+    parts: ClassVar[Mapping[str, float]] = {
+        **dict.fromkeys(("relay", "single", "alone", "peak"), 0.05),
+        **dict.fromkeys(("accept100", "maildir", "maildir50", "mbox", "mbox50"), 0.2),
+    }
 
     @classmethod
     def prepare(cls) -> None:

@@ -28,10 +28,12 @@ class Runs:
         return statistics.median(each.value for each in self.figures[house])
 
     def ratio(self, house: str) -> float | None:
-        """How many times better ours is; None when one of the two was not measured."""
+        """How many times better ours is; None when one of the two was not measured, or came to nothing."""
         if house == OURS or OURS not in self.figures or house not in self.figures:
             return None
         ours, theirs = self.median(OURS), self.median(house)
+        if not ours or not theirs:
+            return None
         return ours / theirs if self.unit.endswith("/s") else theirs / ours
 
 
@@ -55,9 +57,10 @@ def line(runs: Runs, *, verbose: bool) -> str:
         spread = f" ({_text(min(values))} to {_text(max(values))})" if len(values) > 1 else ""
         ratio = runs.ratio(name)
         beside = f"   ours is {ratio:.2f} times as good" if ratio is not None else ""
-        cells.append(
-            f"    {HOUSES[name].name:24} {_text(statistics.median(values)):>8}{spread}{_more(figures)}{beside}"
-        )
+        part = HOUSES[name].parts.get(runs.key, 1.0)
+        fewer = f"   ({part:.0%} of the messages)" if part < 1 else ""
+        middle = _text(statistics.median(values))
+        cells.append(f"    {HOUSES[name].name:24} {middle:>8}{spread}{_more(figures)}{beside}{fewer}")
         if verbose:
             cells += _costs(figures)
     return "\n".join(cells)
