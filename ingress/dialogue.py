@@ -87,6 +87,8 @@ class Dialogue(Wire):
         self.id = os.urandom(8).hex()
         #: Whether a message is being read: what comes is no command.
         self.receiving = False
+        #: Whether a message is on its way into the spool, and the client is to hear what became of it.
+        self.committing = False
         #: Whether a line is the client's part of an AUTH dialogue.
         self.authenticating = False
         #: What was negotiated, ``TLSv1.3:TLS_AES_256_GCM_SHA384:256``, or empty.

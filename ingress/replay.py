@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import anyio
 from anyio.to_thread import run_sync
 
 from ingress import headers, replies
@@ -158,7 +159,9 @@ class _Replay:
             raise Unfit("its last line has no end")
         if is_whole and data.fault is None:
             await self._judge(transaction, Phase.COMMIT)
-        reply = await transaction.commit(data)
+        # A reader that is stopped still hears what became of it.
+        with anyio.CancelScope(shield=True):
+            reply = await transaction.commit(data)
         return None if reply.is_positive else _final(reply)
 
     def _header(self) -> bytes:

@@ -4,7 +4,7 @@
 commands mean. What becomes of a message is `ingress.transaction`'s.
 
 Guarantees: every reply but greetings, EHLO, 354 and 334 carries an enhanced status code. A second EHLO begins afresh, as
-RFC 5321 4.1.4 has it; TLS forgets all that was said before it.
+RFC 5321 4.1.4 has it; TLS forgets all that was said before it. A client that goes away after the dot cancels nothing.
 
 Failure: replies.
 
@@ -174,9 +174,16 @@ class Session(Authentication):
                 self.receiving = False
                 self.transaction = None
                 if data.fault is not None or not await self._is_stopped(Phase.COMMIT, transaction):
-                    self._answer(await transaction.commit(data))
+                    self._answer(await self._commit(data, transaction))
                 else:
                     transaction.abandon()
+
+    async def _commit(self, data: DataReceiver, transaction: Transaction) -> Reply:
+        self.committing = True
+        try:
+            return await transaction.commit(data)
+        finally:
+            self.committing = False
 
     async def _is_stopped(self, phase: Phase, transaction: Transaction) -> bool:
         """Ask the filters about the message as a whole; true when they refused, which has been said."""
@@ -286,7 +293,8 @@ class Session(Authentication):
         name = screening.text or name
         self.drop_transaction()
         self._esmtp = esmtp
-        self.client = dataclasses.replace(self.client, helo=name)
+        spoken = protocol(esmtp, bool(self.tls), bool(self.client.login), smtputf8=False)
+        self.client = dataclasses.replace(self.client, helo=name, protocol=spoken)
         return True
 
     def _hello(self) -> str:

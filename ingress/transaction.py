@@ -2,9 +2,8 @@
 
 It asks policy about each recipient as it is named, takes the content in pieces, and hands the whole to the spool.
 
-Guarantees: `commit` answers 250 only when the spool has said that the message is durable, and a client that goes away
-after the dot cancels nothing. One configuration, the one at MAIL, holds for the whole transaction. What was refused or
-abandoned leaves nothing behind.
+Guarantees: `commit` answers 250 only when the spool has said that the message is durable. One configuration, the one at
+MAIL, holds for the whole transaction. What was refused or abandoned leaves nothing behind.
 
 Failure: every refusal is a `Reply`. `spool.errors.SpoolLost` comes through: the process is about to end and says nothing.
 
@@ -17,8 +16,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
-
-import anyio
 
 from ingress import headers, replies
 from ingress.addressing import masquerade, qualify
@@ -177,7 +174,7 @@ class Transaction:
             self._refuse(error)
 
     async def commit(self, data: DataReceiver) -> Reply:
-        """The dot was seen: take the message, or say why not."""
+        """The dot was seen: take the message, or say why not. Who is cancelled meanwhile does not hear what became of it."""
         if data.fault is not None:
             self._refusal = data.fault
         try:
@@ -219,8 +216,7 @@ class Transaction:
         envelopes, refused, expanded = tuple(self._envelopes), tuple(self._refused), tuple(self._expanded)
         submission = Submission(message, body, envelopes, drop, refused, expanded)
         try:
-            with anyio.CancelScope(shield=True):
-                await self._spool.accept(submission)
+            await self._spool.accept(submission)
         except DuplicateMessage:
             if not drop:
                 raise

@@ -13,6 +13,7 @@ import pytest
 from ingress.errors import ListenError
 from ingress.listener import Opening, bind
 from policy.config import Auth, Listener, ListenerTls
+from spool.message import Submission
 from spool.writer import SpoolWriter
 from tests.tools.certificates import CertificateAuthority
 from tests.tools.dialog import Client
@@ -177,6 +178,26 @@ async def test_a_shutdown_does_not_wait_for_ever(spool: SpoolWriter) -> None:
         server.ingress.stop()
         assert await client.line() == ""
     assert await take(spool) == []
+
+
+async def test_a_client_hears_that_its_message_is_taken_even_when_the_grace_is_over(
+    spool: SpoolWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept, written = spool.accept, anyio.Event()
+
+    async def late(submission: Submission) -> None:
+        await accept(submission)
+        await written.wait()
+
+    monkeypatch.setattr(spool, "accept", late)
+    async with smtp_server(spool, with_limits(grace=0.1)) as server, connected(server) as client:
+        await begin(client)
+        await client.send(b"Subject: x\r\n\r\n.\r\n")
+        server.ingress.stop()
+        await anyio.sleep(0.3)
+        written.set()
+        assert (await client.line()).startswith("250 ")
+    assert len(await take(spool)) == 1
 
 
 async def test_during_a_shutdown_nobody_is_let_in(spool: SpoolWriter) -> None:
