@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,21 +22,26 @@ from typing import Any, Final
 import anyio
 from anyio import CapacityLimiter, to_thread
 
-from delivery.deposit import Abandoned, Deposit, Refused, Result, ToCommand, ToMbox, deferred
+from delivery.deposit import Deposit, Refused, Result, ToCommand, ToMbox, deferred
 from delivery.forward_file import unpack_answer
-from delivery.frames import Loaded, load, send_deposits, unpack_intent, unpack_result
-from delivery.hands import MAX_LOOKS, MAX_SESSIONS, Commit, commit_from_thread
+from delivery.frames import Loaded, deposit_frames, load, unpack_intent, unpack_result
+from delivery.hands import MAX_LOOKS, MAX_SESSIONS, Commit
 from delivery.identity import Identity
+from delivery.loop_wire import LoopWire
 from delivery.recruits import Duty, Recruit, Recruits
 from delivery.trouble import mailbox_trouble
 from delivery.wire import Hangup
 from policy.forward import ForwardAnswer, ForwardDeferred
 from spool.bodies import LargeBody
+from spool.errors import SpoolError
 from spool.ids import EnvelopeId
 from spool.outcome import Damaged, Stage
 
-#: Processes without work that are kept: each costs some 3 MB.
-MAX_IDLE: Final = 10
+#: Processes without work that are kept. A start costs as much as a dozen deliveries, so as many as may work at a time: who
+#: gets mail now gets more within seconds. Each has 2 to 3 MB of its own.
+MAX_IDLE: Final = MAX_SESSIONS
+#: The same of those that look at .forward files: what they say is remembered, so each is asked seldom.
+MAX_IDLE_LOOKERS: Final = MAX_LOOKS
 #: Seconds that one is kept: mail comes in bursts, and a start costs as much as several deliveries.
 IDLE: Final = 30.0
 #: Seconds after which an agent that has said nothing is given up: a file system that hangs. Commands have their own limits.
@@ -53,7 +57,7 @@ class NotBegun(Exception):
 
 
 class Agent:
-    """A running agent. Its socket is closed by whoever lets go of it last: the thread at work, or the loop at its end."""
+    """A running agent. Its socket is closed by whoever lets go of it last: the work under way, or its end."""
 
     def __init__(self, who: Identity, recruit: Recruit) -> None:
         self.who = who
@@ -62,30 +66,28 @@ class Agent:
         self.opens = recruit.opens
         self.duty = recruit.duty
         self._recruit = recruit
-        self._wire = recruit.wire
-        self._lock = threading.Lock()
+        self._wire = LoopWire(recruit.wire.socket, PATIENCE)
         self._is_at_work = False
         self._has_ended = False
 
-    def look(self) -> ForwardAnswer:
-        """Have it look at the .forward, from a thread; raises `NotBegun` and `TimeoutError`."""
+    async def look(self) -> ForwardAnswer:
+        """Have it look at the .forward; raises `NotBegun` and `TimeoutError`."""
         self._begin()
         try:
-            self._wire.socket.settimeout(PATIENCE)
-            self._wire.send_json({"look": True})
-            return unpack_answer(self._wire.receive_json())
+            await self._wire.send_json({"look": True})
+            return unpack_answer(await self._wire.receive_json())
         except Hangup as error:
             raise NotBegun from error
         finally:
             self._let_go(at_work=True)
 
-    def make(self, deposits: Sequence[Deposit], commit: Commit) -> list[Result]:
-        """Have it make deposits, from a thread; raises `NotBegun`, `Hangup`, `Abandoned` and `TimeoutError`."""
+    async def make(self, deposits: Sequence[Deposit], commit: Commit) -> list[Result]:
+        """Have it make deposits; raises `NotBegun`, `Hangup` and `TimeoutError`."""
         self._begin()
         loaded = load(deposits)
         try:
             sound = [one for one in loaded if one.damage is None]
-            made = iter(self._make(sound, commit) if sound else [])
+            made = iter(await self._make(sound, commit) if sound else [])
             return [one.damage or next(made) for one in loaded]
         finally:
             for one in loaded:
@@ -93,25 +95,24 @@ class Agent:
             self._let_go(at_work=True)
 
     def _begin(self) -> None:
-        with self._lock:
-            if self._has_ended:
-                raise NotBegun
-            self._is_at_work = True
+        if self._has_ended:
+            raise NotBegun
+        self._is_at_work = True
 
-    def _make(self, loaded: Sequence[Loaded], commit: Commit) -> list[Result]:
-        self._wire.socket.settimeout(PATIENCE + sum(_limit(one.deposit) for one in loaded))
+    async def _make(self, loaded: Sequence[Loaded], commit: Commit) -> list[Result]:
         try:
-            send_deposits(self._wire, loaded)
-            self._wire.receive_json()
+            await self._wire.send(deposit_frames(loaded))
+            await self._wire.receive_json()
         except Hangup as error:
             raise NotBegun from error
         places = {
             one.deposit.envelope: one.deposit.method.path for one in loaded if isinstance(one.deposit.method, ToMbox)
         }
+        limit = sum(_limit(one.deposit) for one in loaded)
         while True:
-            match self._wire.receive_json():
+            match await self._wire.receive_json(limit):
                 case {"intents": [*intents]}:
-                    self._wire.send_json({"refused": _commit(intents, places, commit)})
+                    await self._wire.send_json({"refused": await _commit(intents, places, commit)})
                 case {"results": [*results]} if len(results) == len(loaded):
                     return [_result(fields, one) for fields, one in zip(results, loaded, strict=True)]
                 case {"trouble": str(text)}:
@@ -121,10 +122,9 @@ class Agent:
                     raise Hangup("a word that nobody knows")
 
     def _let_go(self, *, at_work: bool) -> None:
-        with self._lock:
-            self._is_at_work = self._is_at_work and not at_work
-            if self._has_ended and not self._is_at_work:
-                self._wire.close()
+        self._is_at_work = self._is_at_work and not at_work
+        if self._has_ended and not self._is_at_work:
+            self._wire.close()
 
     def ended(self) -> None:
         """Its process is over."""
@@ -133,9 +133,8 @@ class Agent:
         self._let_go(at_work=False)
 
     def dismiss(self) -> None:
-        """Let it end: it notices between two steps, and so does a thread that waits for it."""
-        with self._lock:
-            self._wire.hang_up()
+        """Let it end: it notices between two steps, and so does whoever waits for it."""
+        self._wire.hang_up()
 
     def kill(self) -> None:
         """End it at once. Called in the loop, as is `ended`."""
@@ -151,15 +150,15 @@ def _result(fields: Any, loaded: Loaded) -> Result:
     return result
 
 
-def _commit(fields: Sequence[Any], places: Mapping[EnvelopeId, str], commit: Commit) -> str:
+async def _commit(fields: Sequence[Any], places: Mapping[EnvelopeId, str], commit: Commit) -> str:
     """Why the intents could not be committed; empty when they are. They must be about these mailboxes."""
     intents = [unpack_intent(one) for one in fields]
     if any(places.get(intent.envelope) != intent.path for intent in intents):
         raise Hangup("an intent about another mailbox")
     try:
-        commit_from_thread(commit, intents)
-    except Refused as refused:
-        return refused.outcome.reply.text
+        await commit(intents)
+    except SpoolError as error:
+        return f"the intent could not be kept: {error}"
     return ""
 
 
@@ -174,6 +173,7 @@ class AgentHands:
         self._recruiter = recruiter
         self._keep = idle
         self._looks_with = looks_with
+        self._most_idle = MAX_IDLE_LOOKERS if looks_with is Duty.LOOK else MAX_IDLE
         self._limiter = CapacityLimiter(MAX_SESSIONS)
         self._lookers = CapacityLimiter(MAX_LOOKS)
         self._looking = anyio.Semaphore(MAX_LOOKS)
@@ -239,7 +239,7 @@ class AgentHands:
 
     async def _look(self, agent: Agent) -> ForwardAnswer:
         try:
-            answer = await to_thread.run_sync(agent.look, abandon_on_cancel=True, limiter=self._lookers)
+            answer = await agent.look()
         except BaseException:
             # It has nothing of anybody's in hand, and may hang in a file system for ever.
             agent.dismiss()
@@ -250,10 +250,8 @@ class AgentHands:
 
     async def _work(self, agent: Agent, deposits: Sequence[Deposit]) -> list[Result]:
         try:
-            results = await to_thread.run_sync(
-                agent.make, deposits, self._commit, abandon_on_cancel=True, limiter=self._limiter
-            )
-        except (Hangup, Abandoned, OSError) as error:
+            results = await agent.make(deposits, self._commit)
+        except (Hangup, OSError) as error:
             agent.kill()
             _log.warning("the delivery process of %s ended at work: %s", agent.who.name, error)
             text = f"the delivery process of {agent.who.name} ended at work"
@@ -291,7 +289,7 @@ class AgentHands:
     def _rest(self, agent: Agent) -> None:
         if agent not in self._running:
             return
-        if len(self._idle) == MAX_IDLE:
+        if len(self._idle) == self._most_idle:
             self._dismiss(next(iter(self._idle)))
         self._idle[agent] = asyncio.get_running_loop().call_later(self._keep, self._dismiss, agent)
 

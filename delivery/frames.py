@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from delivery.deposit import Deposit, Method, Result, ToCommand, ToMaildir, ToMbox
+from delivery.loop_wire import Frame, json_octets
 from delivery.wire import Hangup, Wire
 from spool.bodies import Body, LargeBody, SmallBody
 from spool.errors import BodyDamaged
@@ -73,11 +74,10 @@ def _load(deposit: Deposit) -> Loaded:
         return Loaded(deposit, damage=Damaged(deposit.envelope, f"its file: {error.strerror}"))
 
 
-def send_deposits(wire: Wire, loaded: Sequence[Loaded]) -> None:
-    """The daemon's first word."""
-    wire.send_json([_packed(one.deposit) for one in loaded])
-    for one in loaded:
-        wire.send(one.octets, one.descriptor)
+def deposit_frames(loaded: Sequence[Loaded]) -> list[Frame]:
+    """The daemon's first word, and the bodies behind it."""
+    order = json_octets([_packed(one.deposit) for one in loaded])
+    return [(order, None), *((one.octets, one.descriptor) for one in loaded)]
 
 
 def receive_deposits(wire: Wire, packed: Sequence[dict[str, Any]]) -> tuple[list[Deposit], list[int]]:

@@ -23,20 +23,26 @@ from typing import Any, Final
 
 #: Octets of one frame: a batch of deposits with long addresses, or a small body. No more is ever honest.
 MAX_FRAME: Final = 16 * 1024 * 1024
-#: Octets read at a time.
-_READ: Final = 256 * 1024
+#: Octets read at a time: less than what malloc(3) maps and unmaps each time.
+READ: Final = 64 * 1024
 #: Descriptors that may come with one read(2).
 _DESCRIPTORS: Final = 16
 
-_LENGTH = struct.Struct("!I")
+#: What stands before a frame.
+LENGTH: Final = struct.Struct("!I")
 
 
 class Hangup(Exception):
     """The other side is gone."""
 
 
+def framed(octets: bytes) -> bytes:
+    """One frame."""
+    return LENGTH.pack(len(octets)) + octets
+
+
 class Wire:
-    """One end; blocking."""
+    """One end; blocking. `delivery.loop_wire` is one for an event loop."""
 
     def __init__(self, end: socket.socket) -> None:
         self.socket = end
@@ -58,7 +64,7 @@ class Wire:
 
     def send(self, octets: bytes, descriptor: int | None = None) -> None:
         """One frame."""
-        head = _LENGTH.pack(len(octets))
+        head = LENGTH.pack(len(octets))
         try:
             if descriptor is None:
                 self.socket.sendall(head + octets)
@@ -76,7 +82,7 @@ class Wire:
 
     def receive(self) -> bytes:
         """The next frame."""
-        length = _LENGTH.unpack(self._take(_LENGTH.size))[0]
+        length = LENGTH.unpack(self._take(LENGTH.size))[0]
         if length > MAX_FRAME:
             raise Hangup(f"a frame of {length} octets")
         return self._take(length)
@@ -105,7 +111,7 @@ class Wire:
     def _read(self) -> None:
         space = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
         try:
-            octets, ancillary, flags, _ = self.socket.recvmsg(_READ, space, socket.MSG_CMSG_CLOEXEC)
+            octets, ancillary, flags, _ = self.socket.recvmsg(READ, space, socket.MSG_CMSG_CLOEXEC)
         except TimeoutError:
             raise
         except OSError as error:

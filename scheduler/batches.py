@@ -40,6 +40,11 @@ _MAILBOX: Final = Bounds(MAX_MESSAGES, MAX_OCTETS)
 _ALONE: Final = Bounds(1, MAX_OCTETS)
 
 
+def shares_batches(lane: Lane, action: AnyAction | None) -> bool:
+    """Whether several messages of a lane make one batch: those for a mailbox do, and share its lock and its fsync."""
+    return isinstance(action, Mbox | Maildir) and not leads_to_command(lane.key)
+
+
 def make_batches(lane: Lane, action: AnyAction | None, claimed: Sequence[Claimed]) -> list[Batch]:
     """The batches of what was claimed of one lane; no action is the lane of reports."""
     match action:
@@ -48,7 +53,7 @@ def make_batches(lane: Lane, action: AnyAction | None, claimed: Sequence[Claimed
         case Lmtp():
             groups = _bounded(claimed, _ALONE) if leads_to_command(lane.key) else _by_message(claimed)
         case Mbox() | Maildir():
-            groups = _bounded(claimed, _ALONE if leads_to_command(lane.key) else _MAILBOX)
+            groups = _bounded(claimed, _MAILBOX if shares_batches(lane, action) else _ALONE)
         case Command() | ForwardOnly() | ExpandOnly() | None:
             groups = _bounded(claimed, _ALONE)
     return [Batch(lane, tuple(group)) for group in groups]

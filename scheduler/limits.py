@@ -65,6 +65,8 @@ class Bounds:
 
     first: int
     most: int
+    #: Batches, beyond as many as it has sessions, that may wait to be recorded while the next are at work.
+    behind: int = 0
 
 
 #: As Postfix does: 5 at first, at most 20 with one next hop. Hosts behind one MX name are delivery's business.
@@ -74,10 +76,9 @@ _DELAYS: Final = tuple(each.name for each in fields(MtaLimits) if "delay" in eac
 _HELD_BACK: Final = Bounds(5, 5)
 #: Commands of one user, as OpenSMTPD does.
 _COMMAND: Final = Bounds(7, 7)
-#: One holds the mailbox's lock; a second would only wait for it.
-_MBOX: Final = Bounds(1, 1)
-#: One writes while the other is being recorded.
-_MAILDIR: Final = Bounds(2, 2)
+#: One agent for each user: a second would only wait for the mailbox's lock, or for the same disk, and each batch would be
+#: half as large. It writes while the batch before is being recorded, which a mailbox recognises if it comes twice.
+_MAILBOX: Final = Bounds(1, 1, behind=1)
 _LMTP: Final = Bounds(2, 5)
 _REPORTS: Final = Bounds(10, 10)
 
@@ -120,10 +121,8 @@ def bounds_of(action: AnyAction | None, relay: str = "", limits: PolicyLimits | 
             bounds = _bounded(usual, mta.max_conn_per_relay, mta.max_conn_per_domain)
             # With several source addresses it has several connectors; what is too much then waits for its turn there.
             return _capped(bounds, mta.max_conn_per_connector if action.src is None else None)
-        case Mbox():
-            return _MBOX
-        case Maildir():
-            return _capped(_MAILDIR, limits.mda.max_session_per_user)
+        case Mbox() | Maildir():
+            return _MAILBOX
         case Command() | ForwardOnly() | ExpandOnly():
             # The latter two have nothing but what aliases and .forward files name: commands and files.
             return command_bounds(limits)
@@ -171,7 +170,7 @@ class RouteLoad:
     @property
     def free(self) -> int:
         """Sessions that may be started."""
-        return 0 if self.unrecorded >= self.allowed else self.allowed - self.running
+        return 0 if self.unrecorded >= self.allowed + self.bounds.behind else self.allowed - self.running
 
     def worked(self, at: int) -> None:
         """One of its sessions did what it was for, or was answered by who should answer."""

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Final
 
 from policy.route import Unroutable, chooser_of
-from scheduler.batches import make_batches, octets_in_memory
+from scheduler.batches import make_batches, octets_in_memory, shares_batches
 from scheduler.limits import Limits, Room, RouteLoad
 from scheduler.ring import Ring
 from scheduler.targets import Target, Targets
@@ -137,13 +137,17 @@ class Pool:
         self._choosers_are_short = False
         wanting = list(islice(self._wanting(), budget + 1))
         self.is_short = len(wanting) > budget or not (budget or self.is_paused)
-        share = min(CLAIM_FROM_LANE, max(1, budget // max(1, len(wanting))))
+        share = _share(budget, wanting)
+        # Several messages for a mailbox wait as one batch: the more there are, the more of them share its fsync.
+        share_of_mailbox = _share(self._claimable(), wanting)
         strangers = self._room_for_strangers()
         self._strangers_are_short = strangers < self.room.strangers
         orders = []
         promised: Counter[str] = Counter()
         for ring, due, target in wanting[:budget]:
-            room = 1 if ring.failing else share
+            room = share_of_mailbox if shares_batches(due.lane, target.action) else share
+            if ring.failing:
+                room = 1
             if self._is_stranger(ring, target):
                 room = min(room, target.bounds.first, strangers)
                 strangers -= room
@@ -188,7 +192,11 @@ class Pool:
         if self.is_paused or self._octets >= self.room.octets:
             return 0
         to_wait = CLAIMED_AHEAD * self.room.sessions - self._waiting
-        return max(0, min(CLAIM_ROUND, self.room.in_flight - self.in_flight, to_wait))
+        return max(0, min(self._claimable(), to_wait))
+
+    def _claimable(self) -> int:
+        """Envelopes that one claim may take, whatever batches they make."""
+        return min(CLAIM_ROUND, self.room.in_flight - self.in_flight)
 
     def _is_stranger(self, ring: Ring, target: Target) -> bool:
         """Whether this route must prove itself first; probes of failing ones have their own limit."""
@@ -341,6 +349,11 @@ class Pool:
         self._probes -= lane.is_probing
         self._limits.close(lane.target.name)
         del self._hand[lane.id]
+
+
+def _share(budget: int, wanting: Sequence[object]) -> int:
+    """What each lane may have of a claim."""
+    return min(CLAIM_FROM_LANE, max(1, budget // max(1, len(wanting))))
 
 
 def _ring(action: str, failing: bool) -> Ring:

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+import anyio
 import pytest
 
 from delivery.agents import Agent
@@ -49,14 +50,14 @@ def hear(octets: bytes) -> list[Any]:
     try:
         far.sendall(octets)
         far.shutdown(socket.SHUT_WR)
-        return agent.make([deposit], commit)
+        return anyio.run(agent.make, [deposit], commit)
     finally:
         agent.ended()
         far.close()
 
 
 async def commit(intents: Sequence[MboxIntent]) -> None:
-    raise AssertionError("nobody is in the loop here")
+    raise AssertionError("nothing is about the right mailbox here")
 
 
 def test_a_result_comes_through_as_it_was() -> None:

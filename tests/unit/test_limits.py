@@ -14,8 +14,8 @@ BOUNDS = Bounds(5, 20)
     ("action", "traffic", "bounds"),
     [
         (Relay(name="x"), Traffic.RELAY, Bounds(5, 20)),
-        (Mbox(name="x"), Traffic.LOCAL, Bounds(1, 1)),
-        (Maildir(name="x"), Traffic.LOCAL, Bounds(2, 2)),
+        (Mbox(name="x"), Traffic.LOCAL, Bounds(1, 1, behind=1)),
+        (Maildir(name="x"), Traffic.LOCAL, Bounds(1, 1, behind=1)),
         (Command(name="x", command="true"), Traffic.LOCAL, Bounds(7, 7)),
         (Lmtp(name="x", destination="/socket"), Traffic.LOCAL, Bounds(2, 5)),
         (None, Traffic.REPORTS, Bounds(10, 10)),
@@ -29,6 +29,14 @@ def test_each_kind_of_action_has_its_traffic_and_bounds(
 
 def test_a_new_route_begins_with_few_sessions() -> None:
     assert Limits().open("mx:example.org", BOUNDS).free == 5
+
+
+def test_the_next_batch_for_a_mailbox_is_written_while_one_is_being_recorded() -> None:
+    load = Limits().open("maildir:ann", bounds_of(Maildir(name="x")))
+    load.unrecorded = 1
+    assert load.free == 1
+    load.unrecorded = 2
+    assert load.free == 0
 
 
 def test_a_route_earns_a_session_with_every_success_up_to_its_bound() -> None:

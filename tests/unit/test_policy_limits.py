@@ -97,8 +97,8 @@ def test_what_is_in_flight_is_bounded_by_the_scheduler_s_limit_but_for_reports()
     ("action", "bounds"),
     [
         (Command(name="a", command="x"), Bounds(7, 12)),
-        (Maildir(name="a"), Bounds(2, 2)),
-        (Mbox(name="a"), Bounds(1, 1)),
+        (Maildir(name="a"), Bounds(1, 1, behind=1)),
+        (Mbox(name="a"), Bounds(1, 1, behind=1)),
     ],
 )
 def test_a_user_gets_what_the_limit_says_and_no_lock_is_waited_for(action: Command, bounds: Bounds) -> None:
@@ -107,7 +107,12 @@ def test_a_user_gets_what_the_limit_says_and_no_lock_is_waited_for(action: Comma
 
 @pytest.mark.parametrize(
     ("key", "bounds"),
-    [("ann", Bounds(1, 1)), ("ann|vacation", Bounds(7, 7)), ("|/bin/cat", Bounds(7, 7)), ("/var/a", Bounds(1, 1))],
+    [
+        ("ann", Bounds(1, 1, behind=1)),
+        ("ann|vacation", Bounds(7, 7)),
+        ("|/bin/cat", Bounds(7, 7)),
+        ("/var/a", Bounds(1, 1, behind=1)),
+    ],
 )
 def test_commands_that_aliases_and_forwards_name_have_the_bounds_of_commands(key: str, bounds: Bounds) -> None:
     found = target_of(config_of(Mbox(name="local")), Lane("local", key))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from policy.config import Config, Relay
+from policy.config import AnyAction, Config, Maildir, Relay
 from scheduler.limits import Room
 from scheduler.pool import CLAIM_FROM_LANE, CLAIM_ROUND, Job, LaneInHand, Order, Pool
 from scheduler.targets import Targets
@@ -14,6 +15,7 @@ from spool.lane import DueLane, Lane
 from spool.message import Claimed
 from tests.tools.in_flight import SMARTHOST, Claim, claimed, config_of
 
+RELAY = Relay(name="mx")
 ROOM = Room(sessions=12, strangers=12, probes=2, in_flight=40, octets=1 << 20)
 #: Due envelopes of a lane, by its number.
 Due = dict[int, int]
@@ -22,8 +24,8 @@ Due = dict[int, int]
 class Desk:
     """A pool for one action by MX, and a spool that gives it whatever it orders."""
 
-    def __init__(self, room: Room = ROOM) -> None:
-        self.config = config_of(Relay(name="mx"))
+    def __init__(self, room: Room = ROOM, action: AnyAction = RELAY) -> None:
+        self.config = config_of(action)
         self.pool = Pool(room, Targets(self._present))
         self.pool.serve(["mx"])
         self._numbers = 0
@@ -82,6 +84,16 @@ def test_many_lanes_share_a_claim() -> None:
     desk = Desk(Room(sessions=200, strangers=200, probes=2, in_flight=1000, octets=1 << 20))
     desk.see(*range(64))
     assert ordered(desk) == dict.fromkeys(range(64), CLAIM_ROUND // 64)
+
+
+def test_mailboxes_share_a_claim_by_messages_and_not_by_batches() -> None:
+    desk = Desk(replace(ROOM, in_flight=200), Maildir(name="mx"))
+    desk.see(*range(10))
+    orders = desk.pool.orders()
+    assert [order.room for order in orders] == [20] * 10
+    for order in orders:
+        desk.give(order, 20)
+    assert [len(job.batch.items) for job in desk.jobs()] == [20] * 10
 
 
 def test_no_more_is_claimed_than_may_be_in_flight() -> None:

@@ -12,8 +12,10 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
+import anyio
+
 from delivery.agents import Agent, NotBegun
-from delivery.deposit import Abandoned, Deposit, ToMaildir, ToMbox, delivered
+from delivery.deposit import Deposit, ToMaildir, ToMbox, delivered
 from delivery.forward_file import pack_answer
 from delivery.frames import pack_intent, pack_result
 from delivery.identity import Identity
@@ -71,16 +73,16 @@ class Agents:
             far.sendall(octets[1:])
             far.shutdown(socket.SHUT_WR)
             if octets[0] & 1:
-                answer = agent.look()
+                answer = anyio.run(agent.look)
                 require(isinstance(answer, Forward | NoForward | ForwardRefused | ForwardDeferred), f"{answer!r}")
             else:
-                results = agent.make(_deposits(), _commit)
+                results = anyio.run(agent.make, _deposits(), _commit)
                 require(len(results) == 2, f"{len(results)} results")
                 for result in results:
                     require(isinstance(result, Delivered | Deferred | Failed | Damaged), f"{result!r}")
                     if not isinstance(result, Damaged):
                         require(str(result.reply).isprintable(), f"not printable: {result!r}")
-        except (NotBegun, Hangup, Abandoned):
+        except (NotBegun, Hangup):
             pass
         finally:
             agent.ended()
