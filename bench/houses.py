@@ -200,7 +200,11 @@ class Postfix(House):
     name = "Postfix"
     log = "/var/log/postfix-bench.log"
     syncs = True
-    parts: ClassVar[Mapping[str, float]] = {"drain": 0.25, "list": 0.2, **dict.fromkeys(("maildir", "maildir50"), 0.5)}
+    parts: ClassVar[Mapping[str, float]] = {
+        "drain": 0.25,
+        "list": 0.2,
+        **dict.fromkeys(("accept", "accept100", "single", "relay", "maildir", "maildir50", "mbox", "mbox50"), 0.4),
+    }
     _MASTER = """
 {port}    inet n - n - - smtpd
 pickup    unix n - n 60 1 pickup
@@ -294,8 +298,10 @@ class OpenSmtpd(House):
     syncs = False
     # It serves strangers who come one by one, and next hops, at some 15 messages a second; one alone takes it a second.
     parts: ClassVar[Mapping[str, float]] = {
-        **dict.fromkeys(("relay", "single", "alone", "peak"), 0.05),
-        **dict.fromkeys(("accept100", "maildir", "maildir50", "mbox", "mbox50"), 0.2),
+        **dict.fromkeys(("relay", "single", "peak", "alone"), 0.02),
+        **dict.fromkeys(("accept100", "maildir", "maildir50", "mbox", "mbox50"), 0.1),
+        "accept": 0.4,
+        "accept100k": 0.4,
     }
 
     @classmethod
