@@ -215,7 +215,7 @@ def _scaled(load: Load, scale: float) -> Load:
 _HUNDRED: Final = Load(8000, sessions=100)
 _LARGE: Final = Load(40, size=10_000_000)
 #: To fifty users, each by a session of its own.
-_FIFTY: Final = Load(4000, users=50, sessions=50)
+_FIFTY: Final = Load(2000, users=50, sessions=50)
 
 _PEERS: Final = (OpenSmtpd, Postfix)
 
