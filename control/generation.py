@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from control.sealing import sealing_of
 from ingress.errors import ListenError
-from ingress.listener import Opening, Place, bind
+from ingress.openings import Opening, Place, bind
 from policy.config import Config, Listener, ListenerTls
 from policy.errors import ConfigError, PolicyError
 from policy.parser import Loaded, load_config

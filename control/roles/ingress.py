@@ -20,9 +20,10 @@ from anyio.abc import TaskStatus
 from ingress.drop import DropReader
 from ingress.dropdoor import DropDoor
 from ingress.limits import MAX_MEMORY, Limits
-from ingress.listener import Ingress, Opening, Place
+from ingress.listener import Ingress
 from ingress.memory import Memory
 from ingress.names import Names
+from ingress.openings import Opening, Place
 from ingress.transaction import House
 from policy.admit import admit
 from policy.authenticator import Authenticator

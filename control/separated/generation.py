@@ -10,17 +10,20 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from control.separated.accounts import Role
-from ingress.listener import Place
+from ingress.openings import Place
 from policy.config import Config, Listener, Relay
 from policy.pem import PemFiles
-from policy.pki import KeyMaterial
 from policy.tables.held import portable
 from policy.tables.table import Table
 from spool.layout import Layout
 from spool.seal import Sealing
+
+if TYPE_CHECKING:
+    # All of x509, which a daemon without certificates does not need.
+    from policy.pki import KeyMaterial
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from control.start import Start
 from delivery.identity import Identity, NoSuchUser, identity_in
 from delivery.recruits import Recruiter
 from ingress.dropdoor import DropFolder
-from ingress.listener import Place
+from ingress.openings import Place
 from policy.config import Config, LocalAction
 from policy.errors import TableUnavailable
 from policy.pam_service import service_folder

@@ -24,8 +24,8 @@ from control.separated.generation import Counter, ForIngress
 from control.separated.helper import Helper
 from delivery.agents import AgentHands
 from delivery.forwards import UserForwards
-from ingress.listener import Opening
 from ingress.names import Names
+from ingress.openings import Opening
 from policy.authenticator import SystemLogins
 from policy.config import Config
 from policy.tables.passwd import AskedUsers

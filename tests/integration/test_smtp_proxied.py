@@ -11,8 +11,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ingress.listener import Opening
 from ingress.names import UNCERTAIN, UNNAMED, Names, PeerName
+from ingress.openings import Opening
 from policy.config import Listener, ListenerTls
 from spool.writer import SpoolWriter
 from tests.tools.certificates import CertificateAuthority

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from ingress.errors import ListenError
-from ingress.listener import Opening, bind
+from ingress.openings import Opening, bind
 from policy.config import Auth, Listener, ListenerTls
 from spool.message import Submission
 from spool.writer import SpoolWriter

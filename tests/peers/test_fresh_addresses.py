@@ -6,8 +6,8 @@ from tests.peers.machine import VENV, Machine
 
 ADDRESS = "fd00:5::1"
 CODE = f"""
-import ingress.listener, policy.config
-sock = ingress.listener.bind(policy.config.Listener({ADDRESS!r}, 2525), "")
+import ingress.openings, policy.config
+sock = ingress.openings.bind(policy.config.Listener({ADDRESS!r}, 2525), "")
 sock.listen()
 print(sock.getsockname()[0])
 """

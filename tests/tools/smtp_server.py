@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 import anyio
 
 from ingress.limits import MAX_SURPLUS, Limits
-from ingress.listener import Ingress, Opening, bind
+from ingress.listener import Ingress
 from ingress.memory import Memory
 from ingress.names import Names
+from ingress.openings import Opening, bind
 from ingress.transaction import Admit, House
 from policy.admit import Admitted, Refused
 from policy.config import Config, Facts, Listener
