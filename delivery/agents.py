@@ -17,6 +17,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 import anyio
@@ -48,6 +49,12 @@ IDLE: Final = 30.0
 PATIENCE: Final = 600.0
 #: Seconds that agents have to end when the daemon does.
 FAREWELL: Final = 5.0
+
+#: Seconds that a mailbox is believed to be there. Whoever can remove it from the directory can make it there too, as whoever
+#: delivers to it does when it is missing; one that root removed makes its mail wait for the next attempt.
+PREPARED: Final = 5.0
+#: Mailboxes of which that is remembered.
+MAX_PREPARED: Final = 1000
 
 _log = logging.getLogger("delivery.agent")
 
@@ -162,6 +169,14 @@ async def _commit(fields: Sequence[Any], places: Mapping[EnvelopeId, str], commi
     return ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """Who can lock mailboxes that are there, and until when that is believed (the loop's time)."""
+
+    who: Identity
+    until: float
+
+
 class AgentHands:
     """See the module."""
 
@@ -184,6 +199,7 @@ class AgentHands:
         self._running: set[Agent] = set()
         self._ended = anyio.Event()
         self._is_closing = False
+        self._prepared: dict[tuple[Identity, tuple[str, ...]], _Prepared] = {}
 
     @property
     def becomes_others(self) -> bool:
@@ -210,12 +226,23 @@ class AgentHands:
     async def _make(self, who: Identity, deposits: Sequence[Deposit]) -> list[Result]:
         paths = sorted({one.method.path for one in deposits if isinstance(one.method, ToMbox)})
         if paths:
-            who = await to_thread.run_sync(self._prepare, who, paths, limiter=self._limiter)
+            who = await self._with_mailboxes(who, tuple(paths))
         opens = any(isinstance(one.body, LargeBody) and one.body.opening for one in deposits)
         while (kept := self._kept(who, Duty.DELIVER, opens)) is not None:
             with suppress(NotBegun):
                 return await self._work(kept, deposits)
         return await self._work(await self._start(who, Duty.DELIVER, self._limiter, opens), deposits)
+
+    async def _with_mailboxes(self, who: Identity, paths: tuple[str, ...]) -> Identity:
+        """See `Recruits.prepare`, which is remembered for a moment."""
+        now = asyncio.get_running_loop().time()
+        prepared = self._prepared.get((who, paths))
+        if prepared is None or prepared.until <= now:
+            if len(self._prepared) >= MAX_PREPARED:
+                self._prepared.clear()
+            able = await to_thread.run_sync(self._prepare, who, paths, limiter=self._limiter)
+            prepared = self._prepared[who, paths] = _Prepared(able, now + PREPARED)
+        return prepared.who
 
     def _prepare(self, who: Identity, paths: Sequence[str]) -> Identity:
         try:

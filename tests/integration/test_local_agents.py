@@ -282,6 +282,28 @@ async def test_only_the_agent_of_a_mailbox_belongs_to_the_directorys_group(make_
     assert len(hands.running) == 2
 
 
+async def test_a_burst_has_its_mailbox_looked_after_once_and_a_user_who_removes_it_loses_nothing(
+    make_hands: Make, public: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (public / "mail").mkdir()
+    os.chown(public / "mail", 0, MAIL_GROUP)
+    (public / "mail").chmod(0o2775)
+    looked_after: list[Sequence[str]] = []
+    prepare = Recruiter.prepare
+
+    def noting(self: Recruiter, who: Identity, paths: Sequence[str]) -> Identity:
+        looked_after.append(paths)
+        return prepare(self, who, paths)
+
+    monkeypatch.setattr(Recruiter, "prepare", noting)
+    hands, inbox = make_hands(), public / "mail/games"
+    assert isinstance(only(await hands.make(GAMES, mbox_deposits(inbox))), Delivered)
+    inbox.unlink()
+    assert isinstance(only(await hands.make(GAMES, mbox_deposits(inbox))), Delivered)
+    assert inbox.stat().st_uid == GAMES.uid
+    assert looked_after == [(str(inbox),)]
+
+
 async def test_a_mailbox_where_the_user_may_make_no_dot_lock_is_delivered_to(make_hands: Make, public: Path) -> None:
     (public / "mail").mkdir(mode=0o755)
     assert isinstance(only(await make_hands().make(GAMES, mbox_deposits(public / "mail/games"))), Delivered)
