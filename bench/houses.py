@@ -194,6 +194,13 @@ class MailspoolInOne(Mailspool):
     options = ("--one-process",)
 
 
+class MailspoolSeveral(Mailspool):
+    """Ours, with two processes that serve clients and two that deliver."""
+
+    name = "Mailspool, two of each"
+    extra = "smtp processes 2\nmta processes 2\n"
+
+
 class Postfix(House):
     """Debian's Postfix."""
 
@@ -375,6 +382,7 @@ class OpenSmtpd(House):
 HOUSES: dict[str, type[House]] = {
     "mailspool": Mailspool,
     "one": MailspoolInOne,
+    "several": MailspoolSeveral,
     "postfix": Postfix,
     "opensmtpd": OpenSmtpd,
 }
