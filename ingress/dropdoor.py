@@ -67,10 +67,9 @@ class DropDoor(Protocol):
 def make_drop(places: Layout) -> None:
     """Make the drop directory, or mend its mode; raises `OSError`."""
     os.makedirs(places.drop_dir, mode=0o711, exist_ok=True)
-    found = os.lstat(places.drop_dir)
-    if not stat.S_ISDIR(found.st_mode):
-        raise NotADirectoryError(f"{places.drop_dir} is no directory")
-    os.chmod(places.drop_dir, DROP_MODE)
+    # Not by its name, which the owner of the folder above may exchange.
+    with _directory(places.drop_dir) as directory:
+        os.fchmod(directory, DROP_MODE)
 
 
 class DropFolder:
@@ -116,9 +115,11 @@ class DropFolder:
             owner = os.lstat(name, dir_fd=directory).st_uid
             os.makedirs(self._damaged, mode=0o700, exist_ok=True)
             kept = name if NAME_DIGITS.issuperset(name) else os.urandom(NAME_LENGTH // 2).hex()
-            while os.path.lexists(f"{self._damaged}/{kept}"):
-                kept = os.urandom(NAME_LENGTH // 2).hex()
-            os.rename(name, f"{self._damaged}/{kept}", src_dir_fd=directory)
+            with _directory(self._damaged) as damaged:
+                _require_own(damaged, self._damaged)
+                while _has(damaged, kept):
+                    kept = os.urandom(NAME_LENGTH // 2).hex()
+                os.rename(name, kept, src_dir_fd=directory, dst_dir_fd=damaged)
         return SetAside(owner, f"{self._damaged}/{kept}")
 
     def count_aside(self) -> int:
@@ -143,6 +144,20 @@ def _check_kind(found: os.stat_result) -> None:
         raise Unfit("it is no regular file")
     if found.st_nlink != 1:
         raise Unfit(f"it has {found.st_nlink} names")
+
+
+def _require_own(directory: int, path: str) -> None:
+    """A folder that somebody else put there is none to keep evidence in."""
+    if os.fstat(directory).st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, "it belongs to somebody else", path)
+
+
+def _has(directory: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 @contextmanager

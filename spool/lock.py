@@ -8,8 +8,10 @@ Failure: `SpoolInUse`, naming the process that writes where it is known.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import time
 from typing import Final
 
@@ -63,18 +65,29 @@ class SpoolLock:
     def _try(self, path: str, mode: int) -> bool:
         # Whoever only reads makes no file: root's would keep the daemon's user out.
         access = os.O_RDONLY if mode == fcntl.LOCK_SH else os.O_RDWR | os.O_CREAT
-        descriptor = os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
+            _require_plain(descriptor, path)
             fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             return False
+        except OSError:
+            os.close(descriptor)
+            raise
         self._descriptors.append(descriptor)
         return True
 
     def _write_pid(self) -> None:
         os.ftruncate(self._descriptors[0], 0)
         os.pwrite(self._descriptors[0], f"{os.getpid()}\n".encode(), 0)
+
+
+def _require_plain(descriptor: int, path: str) -> None:
+    """Root writes here at the start, in a folder of the queue's user: it must be no file of somebody else's."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        raise OSError(errno.EPERM, "it is no plain file of one name", path)
 
 
 def _complaint(spool_dir: str) -> str:

@@ -8,8 +8,11 @@ Failure: `OSError`, `SpoolInUse`.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from control.separated.accounts import Account
@@ -34,34 +37,46 @@ def hand_over_spool(places: Layout, account: Account) -> int:
 
 
 def _hand_over(places: Layout, account: Account) -> int:
-    kept_back = {places.drop_dir, places.drop_damaged_dir}
-    folder = os.stat(places.spool_dir, follow_symlinks=False)
-    if folder.st_uid == account.uid and not _is_mixed(places, account, kept_back):
-        return 0
-    changed = 0
-    for path in _all_below(places.spool_dir, kept_back):
-        if os.lstat(path).st_uid != account.uid:
-            os.chown(path, account.uid, account.gid, follow_symlinks=False)
-            changed += 1
-    # Last, so that a start that was cut short begins again.
-    os.chown(places.spool_dir, account.uid, account.gid)
-    os.chmod(places.spool_dir, MODE)
-    return changed
+    kept_back = frozenset(os.path.basename(path) for path in (places.drop_dir, places.drop_damaged_dir))
+    with _opened(places.spool_dir, None) as folder:
+        if os.fstat(folder).st_uid == account.uid and not _is_mixed(folder, account, kept_back):
+            return 0
+        changed = sum(_give(folder, name, account) for name in os.listdir(folder) if name not in kept_back)
+        # Last, so that a start that was cut short begins again.
+        os.fchown(folder, account.uid, account.gid)
+        os.fchmod(folder, MODE)
+        return changed
 
 
-def _is_mixed(places: Layout, account: Account, kept_back: set[str]) -> bool:
+def _is_mixed(folder: int, account: Account, kept_back: frozenset[str]) -> bool:
     """Whether root left something there; it always leaves something at the top."""
-    with os.scandir(places.spool_dir) as entries:
-        return any(
-            entry.stat(follow_symlinks=False).st_uid != account.uid for entry in entries if entry.path not in kept_back
-        )
+    others = (name for name in os.listdir(folder) if name not in kept_back)
+    return any(os.stat(name, dir_fd=folder, follow_symlinks=False).st_uid != account.uid for name in others)
 
 
-def _all_below(folder: str, kept_back: set[str]) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.path in kept_back:
-                continue
-            yield entry.path
-            if entry.is_dir(follow_symlinks=False):
-                yield from _all_below(entry.path, kept_back)
+def _give(folder: int, name: str, account: Account) -> int:
+    """Hand over what has that name, with all below it: how many things changed hands.
+
+    Everything is done to what is open: the queue's user, who may have been taken over, can exchange names meanwhile.
+    """
+    with _opened(name, folder) as found:
+        status = os.fstat(found)
+        is_folder = stat.S_ISDIR(status.st_mode)
+        if not is_folder and not (stat.S_ISREG(status.st_mode) and status.st_nlink == 1):
+            raise OSError(
+                errno.EPERM, f"{name} in it is no plain file of one name, which only a stranger can have done"
+            )
+        below = sum(_give(found, each, account) for each in os.listdir(found)) if is_folder else 0
+        if status.st_uid == account.uid:
+            return below
+        os.fchown(found, account.uid, account.gid)
+        return below + 1
+
+
+@contextmanager
+def _opened(path: str, folder: int | None) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
