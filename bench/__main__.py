@@ -87,12 +87,13 @@ def _once(row: Row, place: Place, kind: type[House], scale: float) -> Figure:
     place.clear()
     house = kind(place)
     try:
-        return row.measure(place, house, scale * house.parts.get(row.key, 1.0))
+        figure = row.measure(place, house, scale * house.parts.get(row.key, 1.0))
     except Exception:
+        # It need not be stopped: the whole machine ends.
         print(f"{row.key}, {house.name}:\n{place.machine.path(house.log).read_text()[-2000:]}", file=sys.stderr)
         raise
-    finally:
-        house.stop()
+    house.stop()
+    return figure
 
 
 def _print(options: argparse.Namespace) -> None:
