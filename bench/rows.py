@@ -212,15 +212,15 @@ def _scaled(load: Load, scale: float) -> Load:
     return Load(messages, load.size, load.sessions, load.keeps, load.users)
 
 
-_HUNDRED: Final = Load(8000, sessions=100)
+_HUNDRED: Final = Load(6000, sessions=100)
 _LARGE: Final = Load(40, size=10_000_000)
 #: To fifty users, each by a session of its own.
-_FIFTY: Final = Load(2000, users=50, sessions=50)
+_FIFTY: Final = Load(4000, users=50, sessions=50)
 
 _PEERS: Final = (OpenSmtpd, Postfix)
 
 ROWS: Final = (
-    Row("accept", "accept, 20 kept-alive sessions", "messages/s", partial(accept, Load(8000)), "4 x Postfix"),
+    Row("accept", "accept, 20 kept-alive sessions", "messages/s", partial(accept, Load(6000)), "4 x Postfix"),
     Row("accept100", "accept, 100 kept-alive sessions", "messages/s", partial(accept, _HUNDRED), "4 x Postfix"),
     Row("single", "accept, one message a session", "messages/s", partial(accept, Load(4000, keeps=False)), "3 x Postfix"),
     Row("accept100k", "accept, 100 KB", "messages/s", partial(accept, Load(600, size=100_000)), "2 x Postfix"),
