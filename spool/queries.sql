@@ -329,7 +329,7 @@ SELECT count(*), json_group_array(json_array(
     CASE WHEN envelope.domain = '' THEN envelope.local ELSE envelope.local || '@' || envelope.domain END,
     CASE WHEN parked OR error = '' THEN last_error ELSE error END
 ))
-FROM json_each(?) AS wanted CROSS JOIN envelope ON envelope.id = wanted.value
+FROM json_each(?) AS page CROSS JOIN envelope ON envelope.id = page.value
     CROSS JOIN message ON message.id = envelope.message CROSS JOIN lane ON lane.id = lane
     CROSS JOIN (SELECT '*[' || char(1) || '- "(),:;<>@[\' || char(127) || ']*' AS special)
 WHERE kind BETWEEN 0 AND 5 AND state BETWEEN 0 AND 3

@@ -55,10 +55,20 @@ def test_what_is_planted_for_root_to_give_away_is_refused(
     places: Layout, others: Path, plant: object, name: str
 ) -> None:
     folder = spool_of(places)
+    hand_over_spool(places, QUEUE)
+    # Root was there since, as a start with one process for all is: it looks at everything again.
+    (folder / "left by root").touch()
     (folder / name).unlink(missing_ok=True)
     plant(others, folder / name)  # type: ignore[operator]
     with pytest.raises(OSError, match=r"no plain file|Too many levels of symbolic links"):
         hand_over_spool(places, QUEUE)
+
+
+def test_a_body_that_a_backup_of_root_shares_is_handed_over(places: Layout, tmp_path: Path) -> None:
+    body = spool_of(places) / "msg/aa/body"
+    os.link(body, tmp_path / "copy")
+    hand_over_spool(places, QUEUE)
+    assert body.stat().st_uid == QUEUE.uid
 
 
 def test_a_drop_that_leads_elsewhere_does_not_open_that_place(places: Layout, tmp_path: Path) -> None:
