@@ -34,7 +34,8 @@ from spool.seal import OPEN, Opening, Readable, Seal, Sealer, Sealing, seal_whol
 _log: Final = logging.getLogger(__name__)
 
 #: Octets up to which a body travels in the database, in the same transaction as its message: one fsync pays for all.
-SMALL_BODY: Final = 64 * 1024
+#: Measured (docs/performance.md); a session holds so much of a message in memory at most.
+SMALL_BODY: Final = 128 * 1024
 #: Octets read or kept in memory of a large body at a time.
 CHUNK: Final = 64 * 1024
 #: Octets of a checksum: damage is found, nobody is kept from forging.
