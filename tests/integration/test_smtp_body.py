@@ -97,11 +97,12 @@ async def test_a_message_that_a_hundred_servers_had_runs_in_a_circle(
 async def test_a_large_body_goes_into_a_file(spool: SpoolWriter) -> None:
     incoming = IncomingBody(spool, fresh_id(), lambda fields: TRACE + fields)
     await incoming.write(HEADER + b"\r\n")
-    for _ in range(100):
+    lines = 2 * SMALL_BODY // 1000
+    for _ in range(lines):
         await incoming.write(b"x" * 998 + b"\r\n")
     finished = await incoming.finish()
     assert isinstance(finished, StoredBody)
-    assert finished.size == incoming.size == len(TRACE + HEADER) + 2 + 100_000
+    assert finished.size == incoming.size == len(TRACE + HEADER) + 2 + 1000 * lines
 
 
 async def test_a_body_of_exactly_the_small_size_stays_in_memory(spool: SpoolWriter) -> None:

@@ -172,7 +172,7 @@ async def test_what_cannot_be_accepted_is_refused_after_the_dot(spool: SpoolWrit
 async def test_a_refused_large_message_leaves_no_file(spool: SpoolWriter, place: object, tmp_path: Path) -> None:
     async with smtp_server(spool, Setting(max_message_size=3 * SMALL_BODY)) as server, connected(server) as client:
         await begin(client)
-        reply = await give(client, HEADER + b"\r\n" + (b"x" * 998 + b"\r\n") * 300)
+        reply = await give(client, HEADER + b"\r\n" + (b"x" * 998 + b"\r\n") * (4 * SMALL_BODY // 1000))
     assert reply.startswith("552 5.3.4")
     assert [path for path in (tmp_path / "var").rglob("msg/*/*") if path.is_file()] == []
 

@@ -44,7 +44,7 @@ def arrived(machine: Machine) -> int:
 
 def test_mail_goes_to_the_user_to_a_program_and_away(machine: Machine, spooler: Spooler) -> None:
     forward(machine, '# everywhere\n\\roger, "|procmail -f - ./rules"\nbob@example.net\n')
-    machine.write("/home/roger/rules", "SHELL=/bin/sh\n:0c\n| id -un > ran\n:0\nfiled\n")
+    machine.write("/home/roger/rules", "SHELL=/bin/sh\n:0cw\n| id -un > ran\n:0\nfiled\n")
     machine.run(["chown", "roger:", "/home/roger/rules"])
     assert send(machine) == ""
     wait_for(lambda: arrived(machine) == 1, f"the user's copy\n{spooler.log()}")
