@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _measure(options: argparse.Namespace) -> None:
+    # Before anything is measured that could not be added to it.
+    read(options.json)
     with place_for_one() as (folder, place):
         houses = {name: HOUSES[name] for name in options.houses}
         for house in houses.values():

@@ -28,10 +28,15 @@ class Kept:
 
 
 def read(path: Path) -> dict[str, Kept]:
-    """What the file holds, in the order of the table; nothing, if there is none."""
+    """What the file holds, in the order of the table; nothing without it. Another kind of file ends the program."""
     if not path.exists():
         return {}
-    rows = msgspec.json.decode(path.read_bytes(), type=dict[str, Kept])
+    try:
+        rows = msgspec.json.decode(path.read_bytes(), type=dict[str, Kept])
+    except msgspec.MsgspecError as error:
+        raise SystemExit(
+            f"bench: {path} is not what is kept here ({error}): move it away, or name another with --json"
+        ) from None
     return {row.key: rows[row.key] for row in ROWS if row.key in rows}
 
 
